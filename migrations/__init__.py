@@ -1,1 +1,1 @@
-
+"""Alembic's migrations; run by ``stoker.jobs.database.upgrade``."""

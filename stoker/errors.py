@@ -31,7 +31,7 @@ class StokerError(Exception):
     status = 500
 
 
-class InvalidInput(StokerError):
+class InvalidInput(StokerError, ValueError):
     """A value that was given cannot be accepted."""
 
     code = "invalid"

@@ -1,0 +1,91 @@
+"""From a URL to an engine, to sessions, to the newest schema."""
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.errors import SettingInvalid, StackError
+
+DRIVER = "postgresql+psycopg"
+
+
+def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Engine:
+    """Make an engine whose every wait has an end.
+
+    Statements end after 30 s, waits for locks after 10 s, idle transactions after 5 s, and a peer that went
+    silent is noticed after 5 s: a frozen process holds nobody up for long.
+
+    Raises SettingInvalid: the URL is not one of PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.drivername != DRIVER:
+        raise SettingInvalid("STOKER_DATABASE_URL", "is not a PostgreSQL URL", f"write {DRIVER}://user:password@host/name")
+    options = {
+        "statement_timeout": "30s",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "5s",
+        "timezone": "UTC",
+    }
+    return create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=5,
+        pool_pre_ping=False,  # a lost connection is an error like any other; a ping would cost each transaction 0.2 ms
+        connect_args={
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "application_name": application,
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        },
+    )
+
+
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    """A factory of sessions; ``with factory() as session: …; session.commit()``."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "stoker:migrations")
+    config.attributes["url"] = url
+    return config
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to the newest version; safe to call from several processes at once.
+
+    Raises StackError: the data was written by a newer Stoker.
+    """
+    script = ScriptDirectory.from_config(_config(url))
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    if current and current not in {revision.revision for revision in script.walk_revisions()}:
+        raise StackError(f"the database has schema {current}, made by a newer Stoker; upgrade this one")
+    command.upgrade(_config(url), "head")
+
+
+def newest() -> str:
+    """The schema revision that this code works with."""
+    head = ScriptDirectory.from_config(_config("")).get_current_head()
+    assert head is not None  # noqa: S101 - there is always a first migration
+    return head
+
+
+def ready(session: Session) -> bool:
+    """Whether the database answers and has the schema that this code works with."""
+    found = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found == newest()

@@ -1,0 +1,37 @@
+"""All tables, by noun. Import them from here: a table that was not imported is unknown to Alembic."""
+
+from stoker.jobs.base import Base
+from stoker.jobs.tables_content import Blob, BlobChunk, Chunk, CodeSnapshot, Dataset
+from stoker.jobs.tables_fleet import Device, Incarnation, Worker
+from stoker.jobs.tables_people import IdempotencyKey, Team, Token, User
+from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Predictions, Result, Sprite
+from stoker.jobs.tables_work import Allocation, Attempt, Dependency, Event, Job, Lease, Reservation
+
+__all__ = [
+    "Allocation",
+    "Attempt",
+    "Base",
+    "Blob",
+    "BlobChunk",
+    "Checkpoint",
+    "Chunk",
+    "CodeSnapshot",
+    "Dataset",
+    "Dependency",
+    "Device",
+    "Event",
+    "IdempotencyKey",
+    "Incarnation",
+    "Job",
+    "Lease",
+    "LogChunk",
+    "MetricSegment",
+    "Predictions",
+    "Reservation",
+    "Result",
+    "Sprite",
+    "Team",
+    "Token",
+    "User",
+    "Worker",
+]
