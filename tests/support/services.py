@@ -10,11 +10,20 @@ from pathlib import Path
 
 from stoker.stack.postgres import UNSAFE_BUT_QUICK, Postgres
 
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 2 * 10**9  # a container's /dev/shm is 64 MB unless told otherwise
+
+
+def quickest_folder() -> Path:
+    """Where files are made quickest: a new database is 300 of them, 0.04 s in memory and 0.4 s on a disk."""
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    return MEMORY if roomy else Path("/tmp")
+
 
 @contextmanager
 def short_home() -> Iterator[Path]:
-    """A new folder in /tmp that the service account can reach (pytest's own folders it cannot), removed at the end."""
-    home = Path(tempfile.mkdtemp(prefix="stoker-test-", dir="/tmp"))
+    """A new short folder that the service account can reach (pytest's own folders it cannot), removed at the end."""
+    home = Path(tempfile.mkdtemp(prefix="stoker-test-", dir=quickest_folder()))
     if os.geteuid() == 0:
         home.chmod(0o711)
     try:
