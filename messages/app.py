@@ -1,0 +1,92 @@
+"""The Celery app, its one task name, and the one way to send. The message is a pointer; the database is the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+from stoker.errors import Unavailable
+from stoker.settings import load
+
+if TYPE_CHECKING:  # SQLAlchemy stays out of the processes that only look: Flower, celery inspect
+    from stoker.jobs.attempts import Outgoing
+
+TASK = "stoker.run"
+DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
+SEND_TIMEOUT_SECONDS = 3.0
+
+
+def make_app(broker_url: str) -> Celery:
+    """A Celery app for this broker. Connects at the first use."""
+    app = Celery("stoker", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        result_backend=None,  # results are rows
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        event_serializer="json",
+        worker_pool="threads",
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_acks_late=False,  # a worker that holds an unacknowledged message dies when Redis goes away
+        worker_send_task_events=True,  # Flower; and disable_prefetch waits 0.6 s between tasks without them
+        task_send_sent_event=True,
+        worker_enable_prefetch_count_reduction=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_detect_quorum_queues=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=SEND_TIMEOUT_SECONDS,
+        broker_transport_options={
+            "socket_timeout": SEND_TIMEOUT_SECONDS,  # with the default, a hung Redis blocks a sender for ever
+            "socket_connect_timeout": SEND_TIMEOUT_SECONDS,
+            "health_check_interval": 10,
+            "ack_emulation": False,
+            "max_retries": 0,  # of the connection under a send; the consumer has its own
+        },
+        worker_redirect_stdouts=False,
+        worker_hijack_root_logger=False,
+    )
+    return app
+
+
+def app_from(environ: Mapping[str, str]) -> Celery:
+    """The app that STOKER_BROKER_URL (or STOKER_BROKER_URL_FILE) names.
+
+    Raises SettingInvalid: the file cannot be read, or others may read it.
+    """
+    only_broker = {name: text for name, text in environ.items() if name.startswith("STOKER_BROKER_URL")}
+    return make_app(load(only_broker).broker_url or DEFAULT_BROKER_URL)
+
+
+app = app_from(os.environ)  # for `celery -A stoker.messages.app flower`; processes with Settings make their own
+
+
+def queue_of(worker: str) -> str:
+    """The name of a worker's own queue."""
+    return f"worker.{worker}"
+
+
+def send(outgoing: Outgoing, using: Celery = app) -> None:
+    """Give an attempt's message to its worker's queue. Sending it again is harmless: only one can claim.
+
+    Raises Unavailable: the broker did not take it within about three seconds.
+    """
+    try:
+        using.send_task(
+            TASK,
+            args=[str(outgoing.attempt_id)],
+            task_id=str(outgoing.attempt_id),
+            queue=queue_of(outgoing.worker),
+            argsrepr=f"{outgoing.name} · job {outgoing.job_number} · attempt {outgoing.ordinal}",
+            kwargsrepr=f"user={outgoing.owner} team={outgoing.team}",
+            retry=False,
+            ignore_result=True,
+        )
+    except (KombuError, CeleryError, OSError, *using.connection_for_write().connection_errors):
+        raise Unavailable("the broker (STOKER_BROKER_URL)") from None
