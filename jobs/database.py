@@ -26,7 +26,9 @@ def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Eng
     except ArgumentError:
         parsed = None
     if parsed is None or parsed.drivername != DRIVER:
-        raise SettingInvalid("STOKER_DATABASE_URL", "is not a PostgreSQL URL", f"write {DRIVER}://user:password@host/name")
+        raise SettingInvalid(
+            "STOKER_DATABASE_URL", "is not a PostgreSQL URL", f"write {DRIVER}://user:password@host/name"
+        )
     options = {
         "statement_timeout": "30s",
         "lock_timeout": "10s",

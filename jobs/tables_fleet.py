@@ -38,7 +38,9 @@ class Incarnation(Base):
     """One start of a worker. At most one of a name is open; a closed one can write nothing more."""
 
     __tablename__ = "incarnations"
-    __table_args__ = (Index("uq_incarnations_open", "worker_id", unique=True, postgresql_where=text("closed_at IS NULL")),)
+    __table_args__ = (
+        Index("uq_incarnations_open", "worker_id", unique=True, postgresql_where=text("closed_at IS NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     worker_id: Mapped[int] = mapped_column(ForeignKey(Worker.id), index=True)

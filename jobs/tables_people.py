@@ -55,5 +55,7 @@ class IdempotencyKey(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_sha256: Mapped[Digest]
-    job_number: Mapped[int] = mapped_column(ForeignKey("jobs.number", deferrable=True, initially="DEFERRED"), index=True)
+    job_number: Mapped[int] = mapped_column(
+        ForeignKey("jobs.number", deferrable=True, initially="DEFERRED"), index=True
+    )
     created_at: Mapped[Now] = mapped_column(index=True)

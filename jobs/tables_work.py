@@ -55,7 +55,7 @@ class Job(Base):
     cancel_requested_by: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(server_default="0")  # ordinal of the latest
     retries_used: Mapped[int] = mapped_column(server_default="0")  # of the job's own failures
-    infrastructure_losses: Mapped[int] = mapped_column(server_default="0")  # since the latest checkpoint
+    losses_counted_from: Mapped[Now]  # lost attempts since then make a job suspect; a checkpoint or a retry moves it
     failure: Mapped[dict[str, Any] | None]  # class, evidence, fix
     latest_checkpoint_id: Mapped[int | None] = mapped_column(
         ForeignKey("checkpoints.id", use_alter=True, name="fk_jobs_latest_checkpoint_id_checkpoints"), index=True
@@ -112,7 +112,7 @@ class Attempt(Base):
     placed_at: Mapped[Time]
     first_sent_at: Mapped[Time | None]  # the broker accepted the message
     last_sent_at: Mapped[Time | None]  # the last try to send it
-    sends: Mapped[int] = mapped_column(server_default="0")
+    send_error: Mapped[str | None]  # why the last try failed
     claimed_at: Mapped[Time | None]
     first_step_at: Mapped[Time | None]
     ended_at: Mapped[Time | None]

@@ -1,0 +1,104 @@
+"""The one place where a job changes its state, and the fence around what attempts write."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused
+from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, AttemptState, Move, State
+from stoker.jobs.models import Attempt, Event, Job
+
+WAKE = "stoker_wake"  # NOTIFY channels: the dispatcher should look,
+REQUEST = "stoker_request"  # a worker should look at the requests for this attempt,
+SHOW = "stoker_job"  # something to show about this job has changed
+
+
+def notify(session: Session, channel: str = WAKE, payload: object = "") -> None:
+    """Wake whoever listens, when this transaction commits."""
+    session.execute(select(func.pg_notify(channel, str(payload))))
+
+
+def add_event(
+    session: Session,
+    name: str,
+    *,
+    actor: str,
+    reason: str,
+    job: int | None = None,
+    attempt: UUID | None = None,
+    worker: int | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Record something that a user should be able to read later."""
+    session.add(
+        Event(
+            name=name, actor=actor, reason=reason, job_number=job, attempt_id=attempt, worker_id=worker, details=details
+        )
+    )
+
+
+def apply(
+    session: Session, move: Move, number: int, *, actor: str, reason: str, attempt: UUID | None = None, **values: Any
+) -> Job:
+    """Apply one move, if the job is in a state where that move may start.
+
+    A caller that acts for an attempt has locked it with ``hold_attempt`` in this transaction.
+
+    Raises JobNotFound or MoveRefused; the row is then untouched.
+    """
+    statement = update(Job).where(Job.number == number, Job.state.in_(move.sources))
+    if move in FORBIDDEN_BY_CANCEL:
+        statement = statement.where(Job.cancel_requested_at.is_(None))
+    job = session.scalars(
+        statement.values(_stamps(move) | {"state": move.target} | values).returning(Job)
+    ).one_or_none()
+    if job is None:
+        raise _refusal(session, move, number)
+    add_event(session, move.name, actor=actor, reason=reason, job=number, attempt=attempt)
+    notify(session, SHOW, number)
+    return job
+
+
+def _stamps(move: Move) -> dict[str, Any]:
+    if move.target in FINAL:
+        return {"finished_at": func.now()}
+    if move.target is State.QUEUED:
+        return {"queued_at": func.now(), "finished_at": None, "failure": None}
+    return {}
+
+
+def _refusal(session: Session, move: Move, number: int) -> Exception:
+    state = session.scalar(select(Job.state).where(Job.number == number))
+    if state is None:
+        return JobNotFound(number)
+    return (AlreadyFinal if state in FINAL else MoveRefused)(number, move.name, state)
+
+
+def hold_attempt(session: Session, attempt: UUID, incarnation: UUID, *, closing: bool = False) -> Attempt:
+    """Lock an attempt that is still running here, so that this transaction may write for it, or close it.
+
+    Raises AttemptClosed: the caller has lost the job and must stop its trainer.
+    """
+    statement = (
+        select(Attempt)
+        .where(Attempt.id == attempt, Attempt.incarnation_id == incarnation, Attempt.state == AttemptState.RUNNING)
+        .with_for_update(read=not closing)
+    )
+    held = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    if held is None:
+        raise AttemptClosed(attempt)
+    return held
+
+
+def lock_job(session: Session, number: int) -> Job:
+    """Lock a job's row and read it afresh; a caller that acts for an attempt has locked that first.
+
+    Raises JobNotFound.
+    """
+    statement = select(Job).where(Job.number == number).with_for_update()
+    job = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    if job is None:
+        raise JobNotFound(number)
+    return job
