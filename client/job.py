@@ -1,0 +1,162 @@
+"""A job as a future: it has a number at once and a result later."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, overload
+from urllib.parse import urljoin
+
+from stoker.client.checkpoints import Checkpoints
+from stoker.client.errors import JobCancelled, JobFailed
+from stoker.client.events import Event, follow
+from stoker.client.records import Predictions, Result, Series
+from stoker.client.transport import PREFIX, Transport
+from stoker.jobs.lifecycle import FINAL, State
+
+
+class Job:
+    """One job on a server. What is read may raise StokerError and its children, ServerUnreachable among them."""
+
+    def __init__(self, transport: Transport, document: dict[str, Any]) -> None:
+        self._transport = transport
+        self.document = document  # as the API last showed it
+        self.number: int = document["number"]
+        self._path = f"/jobs/{self.number}"
+
+    def __repr__(self) -> str:
+        return f"<Job {self.number} {self.document.get('state')} {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name given at the submit."""
+        return str(self.document["name"])
+
+    @property
+    def state(self) -> str:
+        """Where the job is now; asks the server unless the job has ended."""
+        if self.document["state"] not in FINAL:
+            self.refresh()
+        return str(self.document["state"])
+
+    @property
+    def position(self) -> int | None:
+        """The place in the queue, 1 the next; None for a job that does not wait. As of the last look."""
+        return (self.document.get("reason") or {}).get("position")
+
+    @property
+    def url(self) -> str:
+        """The address of the job."""
+        return urljoin(self._transport.url, str((self.document.get("links") or {}).get("self") or PREFIX + self._path))
+
+    @property
+    def flower_url(self) -> str | None:
+        """The address of the job's present task in Flower."""
+        return (self.document.get("links") or {}).get("flower")
+
+    def refresh(self) -> "Job":
+        """Look at the job again."""
+        self.document = self._transport.get(self._path)
+        return self
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """Yield states, progress, metrics and log lines until the job's end; survives a restart of the server.
+
+        Raises TimeoutError after ``timeout`` seconds.
+        """
+        return follow(self._transport, f"{self._path}/stream", timeout)
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for the end and return the final state.
+
+        Raises TimeoutError after ``timeout`` seconds; the job goes on.
+        """
+        if self.state not in FINAL:
+            for _ in self.events(timeout):
+                pass
+        return self._final(timeout)
+
+    def _final(self, timeout: float | None) -> str:
+        deadline = time.monotonic() + (timeout or 5.0)
+        while (state := self.state) not in FINAL and time.monotonic() < deadline:
+            time.sleep(0.1)  # the stream has ended: the state is about to be seen
+        if state not in FINAL:
+            raise TimeoutError(f"job {self.number} is {state}")
+        return state
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the end and return the result.
+
+        Raises JobFailed with the class, the evidence (a remote traceback included) and the fix; JobCancelled;
+        TimeoutError after ``timeout`` seconds.
+        """
+        state = self.wait(timeout)
+        if state == State.CANCELLED:
+            raise JobCancelled(self.number)
+        if state == State.FAILED:
+            failure = self.document.get("failure") or {}
+            told = [str(failure.get(key) or "") for key in ("class", "evidence", "fix")]
+            raise JobFailed(self.number, *told)
+        return Result.of(self._transport.get(f"{self._path}/result"))
+
+    @overload
+    def metrics(self, key: str) -> Series: ...
+    @overload
+    def metrics(self) -> dict[str, Series]: ...
+    def metrics(self, key: str | None = None) -> Series | dict[str, Series]:
+        """One metric, or all of them by name; one that was never logged is empty."""
+        found = self._transport.get(f"{self._path}/metrics", key=key)["metrics"]
+        series = {name: Series(item["steps"], item["values"], item["downsampled"]) for name, item in found.items()}
+        return series if key is None else series.get(key, Series([], []))
+
+    def predictions(
+        self, *, wrong: bool | None = None, label: str | None = None, predicted: str | None = None
+    ) -> Predictions:
+        """What was said of the test images; ``label`` and ``predicted`` are class names."""
+
+        def fetch(after: int | None) -> dict[str, Any]:
+            page: dict[str, Any] = self._transport.get(
+                f"{self._path}/predictions", wrong=wrong, label=label, predicted=predicted, cursor=after, limit=500
+            )
+            return page
+
+        return Predictions(fetch)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints that are kept."""
+        items = pages(self._transport, f"{self._path}/checkpoints")
+        return Checkpoints(self.number, self._transport, list(items))
+
+    def logs(self, *, tail: int | None = None) -> Iterator[str]:
+        """Yield what the job printed, in pieces as they were stored; only the last ``tail`` lines if given."""
+        path = f"{self._path}/logs"
+        if tail is not None:
+            yield from (item["text"] for item in self._transport.get(path, tail=tail)["items"])
+            return
+        after = None
+        while items := self._transport.get(path, after=after)["items"]:
+            yield from (item["text"] for item in items)
+            after = items[-1]["id"]
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        """Yield each change of state: time, actor, reason, attempt."""
+        return pages(self._transport, f"{self._path}/events")
+
+    def attempts(self) -> Iterator[dict[str, Any]]:
+        """Yield the tries at the job, with worker, device and outcome."""
+        return pages(self._transport, f"{self._path}/attempts")
+
+    def cancel(self) -> "Job":
+        """Ask that the job be stopped; asking twice is no error. Raises AlreadyFinal."""
+        self.document = self._transport.post(f"{self._path}/cancel")
+        return self
+
+
+def pages(transport: Transport, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+    """Yield the items of a list, fetching page after page."""
+    cursor = None
+    while True:
+        page = transport.get(path, **params, cursor=cursor)
+        yield from page["items"]
+        cursor = page.get("next")
+        if cursor is None:
+            return

@@ -1,0 +1,72 @@
+"""What a job leaves behind, as values: its result, its metrics, its predictions."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How well the final weights do on the test images."""
+
+    accuracy: float  # share of the test images, 0 to 1
+    loss: float | None
+    per_class: dict[str, float]  # class name -> share of its test images
+    confusion: list[list[int]]  # [true class][predicted class] -> images
+    classes: list[str]
+    test_images: int
+    epochs: int
+    train_seconds: float
+    device: str
+    checkpoint: int | None
+    document: dict[str, Any]  # all that the server sent
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Result":
+        """Read the API's ``result``."""
+        known: dict[str, Any] = {name: document.get(name) for name in cls.__dataclass_fields__ if name != "document"}
+        return cls(**known, document=document)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric over the steps of a job."""
+
+    steps: list[int]
+    values: list[float]
+    downsampled: bool = False  # more than 2,000 points: the least and greatest of each bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the final weights said of one test image."""
+
+    index: int  # in the test images
+    label: str
+    predicted: str
+    probability: float
+    correct: bool
+
+
+class Predictions:
+    """The predictions of one job that match a filter; iterating fetches page after page."""
+
+    def __init__(self, fetch: Callable[[int | None], dict[str, Any]]) -> None:
+        self._fetch = fetch
+        self._first = fetch(None)
+        self.count: int = self._first["count"]  # of all test images
+        self.matching: int = self._first["matching"]  # of those that pass the filter
+        self.accuracy: float = self._first["accuracy"]  # counted over all stored predictions
+        self.classes: list[str] = self._first["classes"]
+
+    def __len__(self) -> int:
+        return self.matching
+
+    def __iter__(self) -> Iterator[Prediction]:
+        page = self._first
+        while True:
+            for item in page["items"]:
+                yield Prediction(**{name: item[name] for name in Prediction.__dataclass_fields__})
+            if page["next"] is None:
+                return
+            page = self._fetch(page["next"])
