@@ -65,9 +65,9 @@ class Optimizer(Strict):
     """How weights are changed; see stoker.training.config.OptimizerConfig."""
 
     name: Annotated[str, _choice("optimizer.name", training.OPTIMIZERS)] = "sgd"
-    lr: float = Field(0.001, ge=1e-12, le=1000)
-    momentum: float = Field(0.9, ge=0, le=0.9999)
-    weight_decay: float = Field(0.0, ge=0, le=1000)
+    lr: float = Field(default=0.001, ge=1e-12, le=1000)
+    momentum: float = Field(default=0.9, ge=0, le=0.9999)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     nesterov: bool = False
 
 
@@ -82,15 +82,15 @@ class Train(Strict):
 
     dataset: Annotated[str, AfterValidator(dataset_name)]
     model: Annotated[str, _choice("model", training.known_models())] = "tutorial-cnn"
-    epochs: int = Field(2, ge=1, le=100_000)
-    batch_size: int = Field(4, ge=1, le=65_536)
+    epochs: int = Field(default=2, ge=1, le=100_000)
+    batch_size: int = Field(default=4, ge=1, le=65_536)
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augment: list[str] = Field(default=[], max_length=8)
     precision: Annotated[str, _choice("precision", training.PRECISIONS)] = "auto"
-    validation: float = Field(0.0, ge=0, le=0.5)
-    max_bad_images: int = Field(0, ge=0, le=10_000_000)
-    seed: int = Field(0, ge=0, le=2**62)
+    validation: float = Field(default=0.0, ge=0, le=0.5)
+    max_bad_images: int = Field(default=0, ge=0, le=10_000_000)
+    seed: int = Field(default=0, ge=0, le=2**62)
 
 
 class Resources(Strict):
@@ -118,8 +118,8 @@ class Checkpoint(Strict):
     """How often the state of training is kept, and how much of it."""
 
     every: str = "1 epoch"
-    keep_latest: int = Field(1, ge=1, le=1000)
-    keep_best: int = Field(1, ge=0, le=1000)
+    keep_latest: int = Field(default=1, ge=1, le=1000)
+    keep_best: int = Field(default=1, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _interval(self) -> "Checkpoint":
@@ -136,7 +136,7 @@ class JobSpec(Strict):
     train: Train
     resources: Resources = Resources()
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
-    max_retries: int = Field(0, ge=0, le=100)
+    max_retries: int = Field(default=0, ge=0, le=100)
     time_limit: Seconds | None = None
     stall_timeout: Seconds = 600.0
     checkpoint: Checkpoint = Checkpoint()
