@@ -51,6 +51,17 @@ def bootstrap(session: Session) -> str | None:
     return add_token(session, user, "first")
 
 
+def renew_admin_token(session: Session) -> str:
+    """Give the first administrator who may sign in one more token, for a stack that has lost its own.
+
+    Raises NotFound: there is none.
+    """
+    admins = select(User).where(User.role == "admin", User.disabled_at.is_(None)).order_by(User.id).limit(1)
+    if (user := session.scalars(admins).first()) is None:
+        raise NotFound("administrator", "that may sign in")
+    return add_token(session, user, "renewed")
+
+
 def new_token() -> str:
     """Make a token: ``stk_`` and 256 random bits."""
     return "stk_" + secrets.token_urlsafe(32)

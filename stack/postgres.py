@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -90,10 +90,14 @@ class Postgres:
             return False
         return True
 
-    def restart(self) -> None:
-        """Start the process, at first or after it has died, with the same socket and password."""
+    def launch(self) -> None:
+        """Start the process, at first or after it has died, with the same socket and password; does not wait."""
         end_orphan(self.data)
         self.child.start()
+
+    def restart(self) -> None:
+        """Start the process, at first or after it has died, and wait until it answers."""
+        self.launch()
         self.child.wait_ready(self.ready, START_SECONDS)
 
     def create_database(self, name: str, template: str | None = None) -> str:
@@ -110,9 +114,9 @@ class Postgres:
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
+    def stop(self, grace_seconds: float = STOP_SECONDS, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop it in good order and take its socket away."""
-        self.child.stop(grace_seconds)
+        self.child.stop(grace_seconds, hurry)
         shutil.rmtree(self.sockets, ignore_errors=True)
 
     def __enter__(self) -> Self:

@@ -86,19 +86,14 @@ class Child:
                 raise StackError(f"{self.name} was not ready after {timeout_seconds:g} s{self.last_lines()}")
             time.sleep(0.02)
 
-    def stop(self, grace_seconds: float) -> None:
-        """Ask it to end, wait, then kill it with its process group; does nothing to one that is not running."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
+    def stop(self, grace_seconds: float, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Ask it to end, wait until it has, or the time is over, or ``hurry()``; then kill it and its process group."""
+        if self._process is not None and self.alive:
             self._process.send_signal(self.stop_signal)
-        try:
-            self._process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        finally:
-            self._kill_group()
+            deadline = time.monotonic() + grace_seconds
+            while self.alive and time.monotonic() < deadline and not hurry():
+                time.sleep(0.01)
+        self.kill()
 
     def kill(self) -> None:
         """End it without asking."""

@@ -4,6 +4,7 @@ import importlib.util
 import secrets
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -100,14 +101,18 @@ class Redis:
         except RedisError:
             return False
 
-    def restart(self) -> None:
-        """Start the process, at first or after it has died."""
+    def launch(self) -> None:
+        """Start the process, at first or after it has died; does not wait."""
         self.child.start()
+
+    def restart(self) -> None:
+        """Start the process, at first or after it has died, and wait until it answers."""
+        self.launch()
         self.child.wait_ready(self.ready, START_SECONDS)
 
-    def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
+    def stop(self, grace_seconds: float = STOP_SECONDS, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop it and take its socket and config away."""
-        self.child.stop(grace_seconds)
+        self.child.stop(grace_seconds, hurry)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
