@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stoker.jobs.base import Base, Digest, Now, Serial
@@ -21,17 +21,17 @@ class Chunk(Base):
     team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), primary_key=True)
     sha256: Mapped[Digest] = mapped_column(primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
-    touched_at: Mapped[Now]
+    touched_at: Mapped[Now] = mapped_column(index=True)
 
 
 class Blob(Base):
     """Content of any length as a list of chunks; its row is written when all of them are stored."""
 
     __tablename__ = "blobs"
-    __table_args__ = (CheckConstraint("bytes >= 0", name="bytes_positive"),)
+    __table_args__ = (UniqueConstraint("team_id", "sha256"), CheckConstraint("bytes >= 0", name="bytes_positive"))
 
     id: Mapped[Serial]
-    team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), index=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey(Team.id))
     sha256: Mapped[Digest]  # of the whole
     bytes: Mapped[int]
     created_at: Mapped[Now]
@@ -41,6 +41,7 @@ class BlobChunk(Base):
     """One chunk's place in a blob."""
 
     __tablename__ = "blob_chunks"
+    __table_args__ = (Index(None, "team_id", "sha256"),)
 
     blob_id: Mapped[int] = mapped_column(ForeignKey(Blob.id, ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
@@ -52,6 +53,7 @@ class Dataset(Base):
     """An uploaded data set; jobs name it and are pinned to the digest that the name had when they were submitted."""
 
     __tablename__ = "datasets"
+    __table_args__ = (Index(None, "team_id", "name", "id"),)
 
     id: Mapped[Serial]
     team_id: Mapped[int] = mapped_column(ForeignKey(Team.id))

@@ -1,0 +1,99 @@
+"""The fleet and the queue as the planner sees them, read from the database."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select, text
+from sqlalchemy.orm import Session
+
+from stoker.jobs.models import Device, Incarnation, Job, Lease, Worker
+from stoker.jobs.placement import Demand, Node, Unit
+from stoker.jobs.planner import Candidate
+
+WINDOW = 64  # jobs of one team, priority and shape that one pass looks at
+KNOWN_DAYS = 7  # a worker unseen for longer says nothing about what can run
+
+
+def demand_of(resources: dict[str, Any], machine: str | None = None) -> Demand:
+    """What a job with these ``resources`` of its spec needs of one worker."""
+    return Demand(
+        cpus_milli=round(resources["cpus"] * 1000),
+        memory_bytes=resources["memory"],
+        device=resources["device"],
+        gpus=round(resources["gpus"]),
+        gpu_memory_bytes=resources["gpu_memory"] or 0,
+        gpu_type=resources["gpu_type"],
+        machine=machine,
+    )
+
+
+def queue_window(session: Session) -> list[Candidate]:
+    """The queued jobs that a pass may place: of each team, priority and shape the first ``WINDOW``.
+
+    Jobs of one shape fit alike, so whole queue and window give the same placements as long as a pass places
+    fewer than ``WINDOW`` of one kind; the next pass sees the rest.
+    """
+    place = func.row_number().over(partition_by=(Job.team_id, Job.priority, Job.shape), order_by=Job.number)
+    ready = (
+        select(
+            Job.number,
+            Job.priority,
+            Job.spec["resources"].label("resources"),
+            Job.pinned_machine,
+            place.label("place"),
+        )
+        .where(Job.state == "queued", Job.held.is_(False), Job.cancel_requested_at.is_(None))
+        .where(or_(Job.not_before.is_(None), Job.not_before <= func.now()))
+        .subquery()
+    )
+    rows = session.execute(select(ready).where(ready.c.place <= WINDOW))
+    return [Candidate(row.number, row.priority, demand_of(row.resources, row.pinned_machine)) for row in rows]
+
+
+def live_fleet(session: Session) -> list[Node]:
+    """The workers that take new jobs now: live, not draining, not suspect."""
+    statement = (
+        select(Worker)
+        .join(Incarnation, Incarnation.worker_id == Worker.id)
+        .join(Lease, Lease.holder_id == Incarnation.id)
+        .where(Incarnation.closed_at.is_(None), Lease.expires_at > func.clock_timestamp(), Worker.draining.is_(False))
+        .where(or_(Worker.suspect_until.is_(None), Worker.suspect_until <= func.now()))
+        .order_by(Worker.id)
+    )
+    return _nodes(session, session.scalars(statement, execution_options={"populate_existing": True}).all())
+
+
+def known_fleet(session: Session) -> list[Node]:
+    """The workers of the last seven days, drained and lost ones too."""
+    seen = Worker.last_seen_at > func.now() - text(f"interval '{KNOWN_DAYS} days'")
+    opened = select(Incarnation.worker_id).where(Incarnation.closed_at.is_(None))
+    return _nodes(session, session.scalars(select(Worker).where(or_(seen, Worker.id.in_(opened)))).all())
+
+
+def _nodes(session: Session, workers: Sequence[Worker]) -> list[Node]:
+    units: dict[int, list[Unit]] = defaultdict(list)
+    if workers:
+        devices = (
+            select(Device).where(Device.worker_id.in_([worker.id for worker in workers])).order_by(Device.position)
+        )
+        for device in session.scalars(devices, execution_options={"populate_existing": True}):
+            usable = 0 if device.quarantined_at else device.capacity_milli
+            if usable:
+                free = device.capacity_milli - device.used_milli
+                units[device.worker_id].append(Unit(device.id, device.model, device.memory_bytes, free, usable))
+    return [
+        Node(
+            id=worker.id,
+            name=worker.name,
+            cpu_model=worker.cpu_model,
+            cpus_milli=worker.cpus_milli,
+            cpus_free_milli=worker.cpus_milli - worker.cpus_used_milli,
+            memory_bytes=worker.memory_bytes,
+            memory_free_bytes=worker.memory_bytes - worker.memory_used_bytes,
+            attempts_limit=worker.attempts_limit,
+            attempts_free=worker.attempts_limit - worker.attempts_used,
+            units=tuple(units[worker.id]),
+        )
+        for worker in workers
+    ]

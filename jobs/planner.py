@@ -1,0 +1,79 @@
+"""The pure function that decides whose turn it is and where each job runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stoker.jobs.placement import Demand, Node, Spot, choose, devices_for, misfit
+from stoker.jobs.reasons import NEXT, NO_WORKER, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A queued job as the planner sees it."""
+
+    number: int
+    priority: int  # 0 low to 3 urgent
+    demand: Demand
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A decision: this job, there."""
+
+    number: int
+    demand: Demand
+    spot: Spot
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pass decided, and for each job that stays in the queue the reason."""
+
+    placements: tuple[Placement, ...]
+    reasons: dict[int, Reason]
+
+
+def plan(queue: Iterable[Candidate], fleet: Iterable[Node]) -> Plan:
+    """Place jobs in the order of their turn: higher priority first, then lower number.
+
+    A job that does not fit is passed by those behind it that do. Capacity promised here is never promised twice.
+    """
+    nodes = {node.id: node for node in fleet}
+    placements: list[Placement] = []
+    reasons: dict[int, Reason] = {}
+    full: set[Demand] = set()  # equal demands fit alike, and nothing is freed during a pass
+    for job in sorted(queue, key=turn):
+        spot = None if job.demand in full else choose(job.demand, list(nodes.values()))
+        if spot is None:
+            full.add(job.demand)
+            reasons[job.number] = why_not(job.demand, list(nodes.values()))
+            continue
+        nodes[spot.node] = nodes[spot.node].after(job.demand, spot)
+        placements.append(Placement(job.number, job.demand, spot))
+    return Plan(tuple(placements), reasons)
+
+
+def turn(job: Candidate) -> tuple[int, int]:
+    """The key by which jobs take turns."""
+    return (-job.priority, job.number)
+
+
+def why_not(demand: Demand, nodes: list[Node]) -> Reason:
+    """The one reason why a job does not start now: that of the worker that comes nearest to fitting."""
+    if not nodes:
+        return NO_WORKER
+    devices = devices_for(demand, nodes)
+    found = [misfit(demand, node, device) for device in devices for node in nodes]
+    missing = [reason for reason in found if reason is not None]
+    if len(missing) < len(found):
+        return NEXT
+    order = ("gpus", "cpus", "memory", "attempts", "other_machine", "gpu_memory", "gpu_type", "no_gpu")
+    return min(missing, key=lambda reason: order.index(reason.code))
+
+
+def never(demand: Demand, known: list[Node]) -> Reason | None:
+    """Why no known worker could ever run a job, even when empty; None when one could, or none is known."""
+    empty = [node.emptied() for node in known]
+    if not empty or choose(demand, empty) is not None:
+        return None
+    return why_not(demand, empty)

@@ -1,0 +1,53 @@
+"""The search for what nobody looks after any more; every process that dispatches runs it, all do no harm."""
+
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from stoker.jobs.attempts import Outgoing
+from stoker.jobs.fleet import database_clock
+from stoker.jobs.leases import due_messages, return_unclaimed, sweep_leases
+from stoker.settings import Settings
+
+
+def boottime() -> float:
+    """Seconds since boot, those of suspend included: no change of the wall clock moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class Contact:
+    """Whether this process has seen the database for a whole lease without a gap or a jump of its clock.
+
+    Only then may it take a silent worker's lease away: after an outage every worker needs one lease to be heard.
+    """
+
+    lease_seconds: float
+    _since: float | None = field(default=None, init=False)
+    _last: tuple[float, float] | None = field(default=None, init=False)
+
+    def seen(self, database_seconds: float, own_seconds: float) -> bool:
+        """Note a successful look at the database; returns whether sweeping is allowed now."""
+        if self._last is not None:
+            passed = own_seconds - self._last[1]
+            jumped = abs(database_seconds - self._last[0] - passed) > self.lease_seconds / 5
+            if jumped or passed > self.lease_seconds:
+                self._since = None
+        self._last = (database_seconds, own_seconds)
+        if self._since is None:
+            self._since = own_seconds
+        return own_seconds - self._since >= self.lease_seconds
+
+    def lost(self) -> None:
+        """Note that the database did not answer."""
+        self._since = None
+
+
+def sweep(session: Session, contact: Contact, settings: Settings) -> list[Outgoing]:
+    """Take back what ran out, and name the messages that are to be sent again. The caller commits."""
+    allowed = contact.seen(database_clock(session), boottime())
+    if allowed:
+        sweep_leases(session)
+    return_unclaimed(session, settings.claim_seconds)
+    return due_messages(session, settings.resend_seconds)
