@@ -174,4 +174,3 @@ def broker_down(session: Session) -> bool:
     """Whether a placed attempt waits because no send of its message succeeds."""
     waiting = select(func.count()).where(Attempt.state == AttemptState.PLACED, Attempt.send_error.is_not(None))
     return bool(session.scalar(waiting))
-
