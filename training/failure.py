@@ -1,0 +1,52 @@
+"""Why a training ended without a result."""
+
+import errno
+import traceback
+
+import torch
+
+from stoker.errors import StokerError
+
+
+class TrainingFailed(StokerError):
+    """A trainer gives up, with a failure class, what was seen, and how to fix it."""
+
+    code = "training_failed"
+
+    def __init__(self, failure_class: str, evidence: str, fix: str) -> None:
+        super().__init__(failure_class, evidence, fix)
+        self.failure_class, self.evidence, self.fix = failure_class, evidence, fix
+
+    def __str__(self) -> str:
+        return f"{self.failure_class}: {self.evidence}; {self.fix}"
+
+
+def explain(error: BaseException) -> TrainingFailed:
+    """Turn any exception of a training into a failure with one class."""
+    if isinstance(error, TrainingFailed):
+        return error
+    if isinstance(error, StokerError):
+        return TrainingFailed("user_error", str(error), "change the job as the message says")
+    kind, fix = _classify(error)
+    return TrainingFailed(kind, last_lines(error, 12 if kind == "user_error" else 3), fix)
+
+
+def _classify(error: BaseException) -> tuple[str, str]:
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", "free space on the worker"
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "gpu_out_of_memory", "use a smaller model, batch_size or image size"
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return "host_out_of_memory", "ask for more memory, or use a smaller batch_size"
+    if isinstance(error, RuntimeError) and ("CUDA error" in text or "cuDNN error" in text):
+        return "device_error", "the job is tried again; look at the device if it recurs"
+    if isinstance(error, ImportError):
+        return "import_error", "install the module on the worker"
+    return "user_error", "see the traceback"
+
+
+def last_lines(error: BaseException, count: int) -> str:
+    """Return the last ``count`` lines of the traceback, at most 4,000 characters."""
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return "\n".join(lines[-count:])[-4000:]
