@@ -179,6 +179,7 @@ def latest_checkpoint(session: Session, job: Job, before_step: int | None = None
 def _describe(session: Session, attempt: Attempt, job: Job, checkpoint: ClaimedCheckpoint | None) -> Claimed:
     owner, team, dataset, size = session.execute(
         select(User.name, Team.name, Dataset, Blob.bytes)
+        .select_from(User)
         .join(Team, Team.id == job.team_id)
         .outerjoin(Dataset, Dataset.id == job.dataset_id)
         .outerjoin(Blob, Blob.id == Dataset.blob_id)

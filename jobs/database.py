@@ -40,6 +40,7 @@ def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Eng
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=5,
+        hide_parameters=True,  # what users wrote does not belong into logs
         pool_pre_ping=False,  # a lost connection is an error like any other; a ping would cost each transaction 0.2 ms
         connect_args={
             "connect_timeout": 3,
@@ -56,11 +57,12 @@ def sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def _config(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "stoker:migrations")
-    config.attributes["url"] = url
-    return config
+def config(url: str) -> Config:
+    """What Alembic is told, instead of an ini file."""
+    told = Config()
+    told.set_main_option("script_location", "stoker:migrations")
+    told.attributes["url"] = url
+    return told
 
 
 def upgrade(url: str) -> None:
@@ -68,7 +70,7 @@ def upgrade(url: str) -> None:
 
     Raises StackError: the data was written by a newer Stoker.
     """
-    script = ScriptDirectory.from_config(_config(url))
+    script = ScriptDirectory.from_config(config(url))
     engine = connect(url)
     try:
         with engine.connect() as connection:
@@ -77,12 +79,12 @@ def upgrade(url: str) -> None:
         engine.dispose()
     if current and current not in {revision.revision for revision in script.walk_revisions()}:
         raise StackError(f"the database has schema {current}, made by a newer Stoker; upgrade this one")
-    command.upgrade(_config(url), "head")
+    command.upgrade(config(url), "head")
 
 
 def newest() -> str:
     """The schema revision that this code works with."""
-    head = ScriptDirectory.from_config(_config("")).get_current_head()
+    head = ScriptDirectory.from_config(config("")).get_current_head()
     assert head is not None  # noqa: S101 - there is always a first migration
     return head
 

@@ -38,7 +38,7 @@ def plan(queue: Iterable[Candidate], fleet: Iterable[Node]) -> Plan:
 
     A job that does not fit is passed by those behind it that do. Capacity promised here is never promised twice.
     """
-    nodes = {node.id: node for node in fleet}
+    nodes = {node.id: node for node in sorted(fleet, key=lambda node: node.id)}
     placements: list[Placement] = []
     reasons: dict[int, Reason] = {}
     full: set[Demand] = set()  # equal demands fit alike, and nothing is freed during a pass

@@ -1,0 +1,112 @@
+"""A queue in a test's own database: people, a worker, jobs, and the steps an attempt goes through."""
+
+import uuid
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.jobs.attempts import Claimed, Ending, Outgoing, claim, finish
+from stoker.jobs.database import sessions
+from stoker.jobs.dispatch import dispatch
+from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
+from stoker.jobs.leases import record_send
+from stoker.jobs.lifecycle import Outcome, State
+from stoker.jobs.models import Attempt, Event, Job, Team, User
+from stoker.jobs.spec import parse_spec
+from stoker.jobs.submissions import add_job
+
+LEASE = 2.0
+GPU = OfferedDevice("GPU-0", 0, "H100", 80 * 10**9)
+
+
+def spec_document(**fields: object) -> dict[str, object]:
+    """A small job's spec, with these fields replaced."""
+    small = {"memory": 10**8, "cpus": 1}
+    return {"kind": "train", "train": {"dataset": "digits"}, "resources": small} | fields
+
+
+@dataclass
+class Queue:
+    """What a test does to a queue; each step is one transaction."""
+
+    engine: Engine
+    factory: sessionmaker[Session] = field(init=False)
+    user_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Add one team and one user."""
+        self.factory = sessions(self.engine)
+        with self.factory() as session:
+            team = Team(name="vision")
+            session.add(team)
+            session.flush()
+            user = User(name="ada", team_id=team.id)
+            session.add(user)
+            session.commit()
+            self.user_id = user.id
+
+    def submit(self, **fields: object) -> int:
+        """Add a job; returns its number."""
+        with self.factory() as session:
+            job, _ = add_job(session, parse_spec(spec_document(**fields)), session.get_one(User, self.user_id))
+            session.commit()
+            return job.number
+
+    def worker(self, name: str = "one", *, cpus: int = 4, devices: tuple[OfferedDevice, ...] = ()) -> UUID:
+        """Register a start of a worker; returns its incarnation."""
+        identity = Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "test")
+        offer = Offer(name, cpus * 1000, 8 * 10**9, 16, "cpu-x", devices)
+        with self.factory() as session:
+            register(session, offer, identity, LEASE)
+            session.commit()
+        return identity.id
+
+    def dispatch(self, *, sent: bool = True) -> list[Outgoing]:
+        """Run one pass, and record its messages as taken by the broker."""
+        with self.factory() as session:
+            done = dispatch(session)
+            session.commit()
+        for outgoing in done.sent if sent else ():
+            with self.factory() as session:
+                record_send(session, outgoing.attempt_id, None)
+                session.commit()
+        return list(done.sent)
+
+    def claim(self, attempt: UUID, incarnation: UUID) -> Claimed:
+        """Claim an attempt."""
+        with self.factory() as session:
+            claimed = claim(session, attempt, incarnation, LEASE)
+            session.commit()
+        return claimed
+
+    def finish(self, attempt: UUID, incarnation: UUID, ending: Ending | None = None) -> State:
+        """Finish an attempt; without an ending it succeeded with an accuracy of 0.5."""
+        ending = ending or Ending(Outcome.SUCCEEDED, result={"accuracy": 0.5})
+        with self.factory() as session:
+            state = finish(session, attempt, incarnation, ending)
+            session.commit()
+        return state
+
+    def running(self, incarnation: UUID, **fields: object) -> tuple[int, UUID]:
+        """Submit, place and claim one job; returns its number and attempt."""
+        number = self.submit(**fields)
+        (outgoing,) = self.dispatch()
+        self.claim(outgoing.attempt_id, incarnation)
+        return number, outgoing.attempt_id
+
+    def job(self, number: int) -> Job:
+        """Read a job afresh."""
+        with self.factory() as session:
+            return session.get_one(Job, number)
+
+    def attempts(self, number: int) -> list[Attempt]:
+        """Read a job's attempts, oldest first."""
+        with self.factory() as session:
+            return list(session.scalars(select(Attempt).where(Attempt.job_number == number).order_by(Attempt.ordinal)))
+
+    def events(self, number: int) -> list[str]:
+        """The names of a job's events, oldest first."""
+        with self.factory() as session:
+            return list(session.scalars(select(Event.name).where(Event.job_number == number).order_by(Event.id)))
