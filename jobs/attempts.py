@@ -160,17 +160,17 @@ def _placed(session: Session, attempt_id: UUID, incarnation_id: UUID) -> Attempt
     return attempt
 
 
-def latest_checkpoint(session: Session, job: Job, before_step: int | None = None) -> ClaimedCheckpoint | None:
-    """The newest checkpoint of a job whose bytes are kept and not known to be damaged."""
-    statement = (
+def latest_checkpoint(session: Session, job: Job) -> ClaimedCheckpoint | None:
+    """The job's latest checkpoint, or the newest before it whose bytes are kept and not known to be damaged."""
+    if job.latest_checkpoint_id is None:  # none yet, or the job starts from scratch
+        return None
+    found = session.scalars(
         select(Checkpoint)
-        .where(Checkpoint.job_number == job.number, Checkpoint.blob_id.is_not(None), Checkpoint.damaged_at.is_(None))
+        .where(Checkpoint.job_number == job.number, Checkpoint.id <= job.latest_checkpoint_id)
+        .where(Checkpoint.blob_id.is_not(None), Checkpoint.damaged_at.is_(None))
         .order_by(Checkpoint.id.desc())
         .limit(1)
-    )
-    if before_step is not None:
-        statement = statement.where(Checkpoint.step < before_step)
-    found = session.scalars(statement).one_or_none()
+    ).one_or_none()
     if found is None or found.blob_id is None:
         return None
     return ClaimedCheckpoint(found.id, found.blob_id, found.sha256.hex(), found.step, found.bytes)
