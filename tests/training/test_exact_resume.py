@@ -1,0 +1,133 @@
+"""A run that was killed, or asked to stop, at any step ends bit for bit like one that never stopped."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.training import tensorfile
+from stoker.training.config import CheckpointSource, OptimizerConfig, ScheduleConfig, Task, TrainConfig
+from tests.training.children import Child, Message, finish, of_kind, source_of, task
+
+Curves = dict[str, dict[int, float]]
+
+
+def recipe(**fields: Any) -> TrainConfig:
+    """Two epochs of 90 steps on the digits, with a checkpoint every 13 steps."""
+    values = {
+        "batch_size": 16, "optimizer": OptimizerConfig(lr=0.02), "seed": 3, "checkpoint_every_steps": 13, "epochs": 2,
+    }  # fmt: skip
+    return TrainConfig("digits", **{**values, **fields})
+
+
+RECIPES = {
+    "plain": recipe(),
+    "augmented": recipe(augment=("flip", "translate(3)", "cutout(6)")),
+    "one-cycle, validation": recipe(
+        schedule=ScheduleConfig("one-cycle"), validation=0.1, optimizer=OptimizerConfig(lr=0.05, nesterov=True)
+    ),
+    "adamw, cosine, every epoch": recipe(
+        optimizer=OptimizerConfig("adamw", lr=0.002, weight_decay=0.01),
+        schedule=ScheduleConfig("cosine"),
+        checkpoint_every_steps=None,
+        epochs=4,
+    ),
+    "BatchNorm, channels last": recipe(model="fast", batch_size=96, epochs=2, checkpoint_every_steps=4),
+    "dropout": recipe(model="squeezenet1_1", batch_size=96, epochs=2, checkpoint_every_steps=4),
+}
+
+
+class Outcome:
+    """What a run leaves behind: all that has to be the same."""
+
+    def __init__(self, scratch: Path, last: CheckpointSource, curves: Curves) -> None:
+        self.result = json.loads((scratch / "result.json").read_text())
+        self.result.pop("train_seconds")
+        self.predictions = (scratch / "predictions.bin").read_bytes()
+        self.curves = curves
+        with Path(last.path).open("rb") as file:
+            header = tensorfile.read_header(file)
+            self.tensors = {one.name: (one.dtype, one.shape) for one in header.entries}
+            self.content = file.read()
+        self.step = last.step
+
+
+def add(curves: Curves, messages: list[Message], upto: int | None = None) -> None:
+    """Add the points of an attempt; those after the checkpoint from which the next one goes on do not count."""
+    for message in of_kind(messages, "metrics"):
+        for step, value in zip(message["steps"], message["values"], strict=True):
+            if upto is None or step <= upto:
+                curves.setdefault(message["key"], {})[step] = value
+
+
+def undisturbed(config: TrainConfig, cache: Path, scratch: Path) -> Outcome:
+    messages = finish(task(config, cache, scratch))
+    curves: Curves = {}
+    add(curves, messages)
+    return Outcome(scratch, source_of(of_kind(messages, "checkpoint")[-1], scratch), curves)
+
+
+def disturbed(config: TrainConfig, cache: Path, folder: Path, dice: random.Random, how: str) -> tuple[Outcome, int]:
+    """Interrupt a run a few checkpoints after each of its starts, until it finishes; how often that was."""
+    curves: Curves = {}
+    source: CheckpointSource | None = None
+    for attempt in range(40):
+        given = task(config, cache, folder / str(attempt), checkpoint=source)
+        messages, interrupted = interrupt(given, dice.randint(1, 4), how)
+        announced = of_kind(messages, "checkpoint")
+        source = source_of(announced[-1], Path(given.scratch)) if announced else source
+        if not interrupted and source:
+            add(curves, messages)
+            return Outcome(Path(given.scratch), source, curves), attempt
+        add(curves, messages, upto=source.step if source else 0)
+    raise AssertionError("the run never came to its end")
+
+
+def interrupt(given: Task, after: int, how: str) -> tuple[list[Message], bool]:
+    """Run until so many checkpoints were announced, then kill or stop; what came in, to the end of the socket."""
+    messages: list[Message] = []
+    with Child(given) as child:
+        for message in child.messages():
+            messages.append(message)
+            if message["type"] == "checkpoint":
+                after -= 1
+                if after == 0 and how == "kill":
+                    child.kill()
+                elif after == 0:
+                    child.ask("stop")
+        finished = child.wait() == 0 and messages[-1]["type"] != "stopped"
+    return messages, not finished
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_killed_run_ends_like_one_that_never_stopped(name: str, cache: Path, tmp_path: Path) -> None:
+    config = RECIPES[name]
+    expected = undisturbed(config, cache, tmp_path / "whole")
+    found, kills = disturbed(config, cache, tmp_path, random.Random(name), "kill")
+    assert kills >= 1
+    assert found.step == expected.step
+    assert found.tensors == expected.tensors
+    assert found.content == expected.content  # weights, buffers, optimizer and random generators, every bit
+    assert found.predictions == expected.predictions
+    assert found.result == expected.result
+    assert found.curves == expected.curves
+
+
+def test_a_stopped_run_loses_no_step(cache: Path, tmp_path: Path) -> None:
+    config = recipe(augment=("translate(2)",), checkpoint_every_steps=30)
+    expected = undisturbed(config, cache, tmp_path / "whole")
+    found, stops = disturbed(config, cache, tmp_path, random.Random(5), "stop")
+    assert stops >= 1
+    assert (found.content, found.predictions, found.curves) == (expected.content, expected.predictions, expected.curves)
+
+
+def test_a_run_that_was_complete_evaluates_again(cache: Path, tmp_path: Path) -> None:
+    config = recipe(epochs=1)
+    first = finish(task(config, cache, tmp_path / "a"))
+    last = source_of(of_kind(first, "checkpoint")[-1], tmp_path / "a")
+    again = finish(task(config, cache, tmp_path / "b", checkpoint=last))
+    assert not of_kind(again, "checkpoint")
+    assert not of_kind(again, "metrics")
+    assert (tmp_path / "a/predictions.bin").read_bytes() == (tmp_path / "b/predictions.bin").read_bytes()
