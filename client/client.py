@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from stoker import settings as settings_module
 from stoker.client.access import resolve
@@ -100,6 +101,11 @@ class Client:
     def workers(self) -> list[dict[str, Any]]:
         """List the workers: state, CPUs, memory and devices offered and used."""
         return list(pages(self._transport, "/workers"))
+
+    def steer_worker(self, name: str, verb: Literal["drain", "resume"]) -> dict[str, Any]:
+        """Give a worker no new jobs, or jobs again. Raises Forbidden, NotFound."""
+        answer: dict[str, Any] = self._transport.post(f"/workers/{quote(name, safe='')}/{verb}")
+        return answer
 
     def datasets(self) -> list[dict[str, Any]]:
         """List the data sets that were uploaded."""

@@ -123,19 +123,30 @@ class Job:
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints that are kept."""
-        items = pages(self._transport, f"{self._path}/checkpoints")
-        return Checkpoints(self.number, self._transport, list(items))
+        return Checkpoints(self.number, self._transport, self.checkpoint_items())
+
+    def checkpoint_items(self) -> list[dict[str, Any]]:
+        """The checkpoints as the API lists them."""
+        return list(pages(self._transport, f"{self._path}/checkpoints"))
 
     def logs(self, *, tail: int | None = None) -> Iterator[str]:
         """Yield what the job printed, in pieces as they were stored; only the last ``tail`` lines if given."""
+        return (item["text"] for item in self.log_items(tail=tail))
+
+    def log_items(self, *, after: int | None = None, tail: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the pieces with id, attempt and time; those after an id, or those of the last lines."""
         path = f"{self._path}/logs"
         if tail is not None:
-            yield from (item["text"] for item in self._transport.get(path, tail=tail)["items"])
+            yield from self._transport.get(path, tail=tail)["items"]
             return
-        after = None
         while items := self._transport.get(path, after=after)["items"]:
-            yield from (item["text"] for item in items)
+            yield from items
             after = items[-1]["id"]
+
+    def reason(self) -> dict[str, Any]:
+        """Return what the job waits for: code, sentence, position; empty values for one that does not wait."""
+        answer: dict[str, Any] = self._transport.get(f"{self._path}/why")
+        return answer
 
     def history(self) -> Iterator[dict[str, Any]]:
         """Yield each change of state: time, actor, reason, attempt."""

@@ -1,0 +1,122 @@
+"""`stoker ps` and `stoker workers`."""
+
+import itertools
+import time
+from typing import Any
+
+import click
+
+from stoker.client.client import Client
+from stoker.client.screen import amount, as_json, console, duration, percent, print_json, print_table, seconds_since
+
+COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "ACC", "AGE", "ETA", "REASON")
+ALIVE = ("running", "placed", "queued", "waiting")
+WATCH_SECONDS = 2.0
+
+
+@click.command()
+@click.option("-a", "--all", "ended_too", is_flag=True, help="Also jobs that have ended.")
+@click.option("-s", "--state", help="waiting, queued, placed, running, succeeded, failed, cancelled.")
+@click.option("-u", "--user", "owner")
+@click.option("-t", "--tag")
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="Numbers only.")
+@click.option("--watch", is_flag=True, help="Show again every two seconds, until Ctrl-C.")
+@as_json
+def ps(ended_too: bool, state: str | None, quiet: bool, watch: bool, json_wanted: bool, **filters: Any) -> None:
+    """List jobs that wait or run, the latest first."""
+    with Client() as client:
+        while True:
+            states = (state,) if state else (None,) if ended_too else ALIVE
+            documents = _fetch(client, states, **filters)
+            if watch and console().is_terminal:
+                click.clear()
+            _print(documents, quiet=quiet, json_wanted=json_wanted)
+            if not watch:
+                return
+            time.sleep(WATCH_SECONDS)
+
+
+def _fetch(client: Client, states: tuple[str | None, ...], *, limit: int, **filters: Any) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for state in states:
+        for job in itertools.islice(client.jobs(state=state, limit=min(limit, 500), **filters), limit):
+            found[job.number] = job.document  # a job that moves on between two requests is shown once
+    return sorted(found.values(), key=lambda document: -document["number"])[:limit]
+
+
+def _print(documents: list[dict[str, Any]], *, quiet: bool, json_wanted: bool) -> None:
+    if json_wanted:
+        print_json({"items": documents})
+    elif quiet:
+        for document in documents:
+            click.echo(document["number"])
+    elif documents or console().is_terminal:
+        print_table(COLUMNS, [_row(document) for document in documents], right=("JOB", "ACC", "AGE", "ETA"))
+
+
+def _row(document: dict[str, Any]) -> tuple[object, ...]:
+    fraction = (document.get("progress") or {}).get("fraction")
+    reason = document.get("reason") or {}
+    place = f"#{reason['position']} " if reason.get("position") else ""
+    return (
+        document["number"],
+        document["state"],
+        document["name"],
+        document.get("owner"),
+        document.get("worker"),
+        bar(fraction) if document["state"] == "running" else None,
+        percent((document.get("result") or {}).get("accuracy")),
+        duration(seconds_since(document.get("created_at"))),
+        duration(_left(document, fraction)),
+        place + str(reason.get("sentence") or ""),
+    )
+
+
+def bar(fraction: float | None) -> str:
+    """``▓▓▓▓▓░░░  62 %``."""
+    if fraction is None:
+        return ""
+    done = round(8 * fraction)
+    return "▓" * done + "░" * (8 - done) + f" {100 * fraction:3.0f} %"
+
+
+def _left(document: dict[str, Any], fraction: float | None) -> float | None:
+    """Seconds to the end at the speed so far."""
+    running = seconds_since(document.get("started_at"))
+    if document["state"] != "running" or not fraction or running is None:
+        return None
+    return running / fraction * (1 - fraction)
+
+
+@click.command()
+@as_json
+def workers(json_wanted: bool) -> None:
+    """List workers, what they offer and what is used."""
+    with Client() as client:
+        items = client.workers()
+    if json_wanted:
+        print_json({"items": items})
+        return
+    columns = ("WORKER", "STATE", "HOST", "CPUS", "MEMORY", "ATTEMPTS", "DEVICES", "JOBS", "SEEN")
+    print_table(columns, [_worker_row(item) for item in items])
+
+
+def _worker_row(item: dict[str, Any]) -> tuple[object, ...]:
+    devices = [_device(device) for device in item["devices"]]
+    return (
+        item["name"],
+        item["state"],
+        item["host"],
+        f"{item['cpus_used']:g}/{item['cpus']:g}",
+        f"{amount(item['memory_used_bytes'])}/{amount(item['memory_bytes'])}",
+        f"{item['attempts']}/{item['attempts_limit']}",
+        ", ".join(devices),
+        " ".join(str(number) for number in item["jobs"]),
+        duration(seconds_since(item["last_seen_at"])),
+    )
+
+
+def _device(device: dict[str, Any]) -> str:
+    mark = " quarantined" if device["quarantined"] else ""
+    return f"{device['model']} {device['used_milli'] / 1000:g}/{device['capacity_milli'] / 1000:g}{mark}"
