@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import click
@@ -78,13 +79,33 @@ def _ask(name: str, verb: Literal["drain", "resume"], json_wanted: bool) -> None
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--token-file", help="On a new database: make the administrator, and write the token here.")
+def migrate(token_file: str | None) -> None:
     """Bring the tables of STOKER_DATABASE_URL up to date."""
     need("database", "sqlalchemy", "alembic", "psycopg")
     url = load(os.environ).database_url
     if url is None:
-        raise SettingInvalid(
-            "STOKER_DATABASE_URL", "is not set", "write postgresql+psycopg://user:password@host/stoker"
-        )
+        raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "write postgresql+psycopg://user:password@host/stoker")
     importlib.import_module("stoker.jobs.database").upgrade(url)
     click.echo("the tables are up to date")
+    if token_file is not None:
+        _bootstrap(url, Path(token_file))
+
+
+def _bootstrap(url: str, path: Path) -> None:
+    """Make the first team and user, once; the token goes into a file that only this user can read."""
+    database = importlib.import_module("stoker.jobs.database")
+    engine = database.connect(url, pool_size=1)
+    try:
+        with database.sessions(engine)() as session:
+            token = importlib.import_module("stoker.jobs.accounts").bootstrap(session)
+            if token is None:
+                click.echo("there are users already; no token was made", err=True)
+                return
+            path.unlink(missing_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+                file.write(token + "\n")
+            session.commit()  # after the file: a token that nobody can read must not be the only one
+    finally:
+        engine.dispose()
+    click.echo(f"the administrator's token is in {path}")

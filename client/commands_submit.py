@@ -137,8 +137,9 @@ def _submit(document: dict[str, Any], way: Way) -> None:
         document = document | {"name": way.name}
     if way.tags:
         document = document | {"tags": list(way.tags)}
+    spec = parse_spec(document)  # before a server is looked for: a wrong field is told anywhere
     if way.dry_run:
-        print_json(parse_spec(document).document())
+        print_json(spec.document())
         return
     with Client() as client:
         job = client.submit(document, key=way.key)

@@ -16,7 +16,7 @@ from stoker.errors import StokerError
 
 PREFIX = "/api/v1"
 BUSY = {502, 503, 504}
-PAUSES_SECONDS = (0.1, 0.4, 1.5)  # between the tries of one request
+PAUSES_SECONDS = (0.1, 0.3, 0.8)  # between the tries of one request
 LONGEST_PAUSE_SECONDS = 10.0  # however long Retry-After asks for
 
 
