@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one job, oldest first, as they were when this was asked for."""
+    """The checkpoints of one job, the latest first, as they were when this was asked for."""
 
     def __init__(self, number: int, transport: Transport, items: list[dict[str, Any]]) -> None:
         known = [name for name in Checkpoint.__dataclass_fields__ if name != "transport"]

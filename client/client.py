@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -85,14 +85,14 @@ class Client:
     def jobs(
         self,
         *,
-        state: str | None = None,
+        state: str | Sequence[str] | None = None,
         owner: str | None = None,
         team: str | None = None,
         tag: str | None = None,
         name: str | None = None,
         limit: int = 50,
     ) -> Iterator[Job]:
-        """Yield the jobs that match, the latest first; ``limit`` is how many one request fetches, 1 to 500."""
+        """Yield the jobs that match, the latest first; ``limit`` is what one request fetches."""
         for item in pages(
             self._transport, "/jobs", state=state, owner=owner, team=team, tag=tag, name=name, limit=limit
         ):
@@ -102,10 +102,9 @@ class Client:
         """List the workers: state, CPUs, memory and devices offered and used."""
         return list(pages(self._transport, "/workers"))
 
-    def steer_worker(self, name: str, verb: Literal["drain", "resume"]) -> dict[str, Any]:
+    def steer_worker(self, name: str, verb: Literal["drain", "resume"]) -> None:
         """Give a worker no new jobs, or jobs again. Raises Forbidden, NotFound."""
-        answer: dict[str, Any] = self._transport.post(f"/workers/{quote(name, safe='')}/{verb}")
-        return answer
+        self._transport.post(f"/workers/{quote(name, safe='')}/{verb}")
 
     def datasets(self) -> list[dict[str, Any]]:
         """List the data sets that were uploaded."""
@@ -129,8 +128,8 @@ class Client:
         """
         upload = Upload.of(Path(path))
         digest = upload.sha256()
-        for known in pages(self._transport, "/datasets"):
-            if known["name"] == dataset_name(name) and known["digest"] == digest:
+        for known in pages(self._transport, "/datasets", name=dataset_name(name)):
+            if known["digest"] == digest:
                 return known
         made: dict[str, Any] = self._transport.upload(
             "/datasets",

@@ -23,26 +23,21 @@ WATCH_SECONDS = 2.0
 @click.option("-q", "--quiet", is_flag=True, help="Numbers only.")
 @click.option("--watch", is_flag=True, help="Show again every two seconds, until Ctrl-C.")
 @as_json
-def ps(ended_too: bool, state: str | None, quiet: bool, watch: bool, json_wanted: bool, **filters: Any) -> None:
+def ps(
+    ended_too: bool, state: str | None, limit: int, quiet: bool, watch: bool, json_wanted: bool, **filters: Any
+) -> None:
     """List jobs that wait or run, the latest first."""
     with Client() as client:
         while True:
-            states = (state,) if state else (None,) if ended_too else ALIVE
-            documents = _fetch(client, states, **filters)
+            wanted = (state,) if state else () if ended_too else ALIVE
+            found = itertools.islice(client.jobs(state=wanted, limit=min(limit, 500), **filters), limit)
+            documents = [job.document for job in found]
             if watch and console().is_terminal:
                 click.clear()
             _print(documents, quiet=quiet, json_wanted=json_wanted)
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
-
-
-def _fetch(client: Client, states: tuple[str | None, ...], *, limit: int, **filters: Any) -> list[dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for state in states:
-        for job in itertools.islice(client.jobs(state=state, limit=min(limit, 500), **filters), limit):
-            found[job.number] = job.document  # a job that moves on between two requests is shown once
-    return sorted(found.values(), key=lambda document: -document["number"])[:limit]
 
 
 def _print(documents: list[dict[str, Any]], *, quiet: bool, json_wanted: bool) -> None:

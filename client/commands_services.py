@@ -71,9 +71,9 @@ def resume(name: str, json_wanted: bool) -> None:
 
 def _ask(name: str, verb: Literal["drain", "resume"], json_wanted: bool) -> None:
     with Client() as client:
-        answer = client.steer_worker(name, verb)
+        client.steer_worker(name, verb)
     if json_wanted:
-        print_json(answer)
+        print_json({"name": name, "draining": verb == "drain"})
     else:
         click.echo(safe(f"{name}: {'takes no new jobs' if verb == 'drain' else 'takes jobs again'}"))
 
@@ -85,7 +85,9 @@ def migrate(token_file: str | None) -> None:
     need("database", "sqlalchemy", "alembic", "psycopg")
     url = load(os.environ).database_url
     if url is None:
-        raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "write postgresql+psycopg://user:password@host/stoker")
+        raise SettingInvalid(
+            "STOKER_DATABASE_URL", "is not set", "write postgresql+psycopg://user:password@host/stoker"
+        )
     importlib.import_module("stoker.jobs.database").upgrade(url)
     click.echo("the tables are up to date")
     if token_file is not None:

@@ -112,9 +112,9 @@ class Job:
     ) -> Predictions:
         """What was said of the test images; ``label`` and ``predicted`` are class names."""
 
-        def fetch(after: int | None) -> dict[str, Any]:
+        def fetch(cursor: str | None) -> dict[str, Any]:
             page: dict[str, Any] = self._transport.get(
-                f"{self._path}/predictions", wrong=wrong, label=label, predicted=predicted, cursor=after, limit=500
+                f"{self._path}/predictions", wrong=wrong, label=label, predicted=predicted, cursor=cursor, limit=500
             )
             return page
 

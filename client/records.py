@@ -51,7 +51,7 @@ class Prediction:
 class Predictions:
     """The predictions of one job that match a filter; iterating fetches page after page."""
 
-    def __init__(self, fetch: Callable[[int | None], dict[str, Any]]) -> None:
+    def __init__(self, fetch: Callable[[str | None], dict[str, Any]]) -> None:
         self._fetch = fetch
         self._first = fetch(None)
         self.count: int = self._first["count"]  # of all test images

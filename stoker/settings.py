@@ -74,7 +74,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     fields = {PREFIX + f.name.upper(): f for f in dataclasses.fields(Settings)}
     hints = typing.get_type_hints(Settings)
     values: dict[str, object] = {}
-    for name, text in environ.items():
+    for name, given in environ.items():
+        text = given
         if not name.startswith(PREFIX):
             continue
         if name in fields:
