@@ -76,14 +76,23 @@ def read(source: Path, folder: Path, threads: int, watch: Callable[[int, int], N
     Raises TrainingFailed: ``data_missing`` (no images, one class), ``data_corrupt`` (a hostile archive).
     """
     spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by LabelledImages
-    good, bad = _decode_all(source, spool, threads, watch)
-    spool.flush()
-    parts = _split(_layout([*(one.name for one in good), *bad]), good)
+    try:
+        good, bad = _decode_all(source, spool, threads, watch)
+        spool.flush()
+        return _arranged(good, bad, spool)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def _arranged(good: list[Spooled], bad: dict[str, str], spool: BinaryIO) -> LabelledImages:
+    place = _layout([one.name for one in good])
+    parts = _split(place, good)
     classes = _classes(parts)
     numbers = {name: number for number, name in enumerate(classes)}
     labels = {part: [numbers[label] for label, _ in found] for part, found in parts.items()}
     spooled = {part: [one for _, one in found] for part, found in parts.items()}
-    named = [f"{name}: {problem}" for name, problem in sorted(bad.items()) if "/" in name]
+    named = [f"{name}: {problem}" for name, problem in sorted(bad.items()) if place(name)]
     return LabelledImages(classes, labels, spooled, _shape(spooled), _digest(parts, classes), named, spool)
 
 

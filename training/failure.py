@@ -1,9 +1,7 @@
-"""Why a training ended without a result."""
+"""Why a training ended without a result. Imports no torch: the API reads archives, whose errors these are."""
 
 import errno
 import traceback
-
-import torch
 
 from stoker.errors import StokerError
 
@@ -35,7 +33,7 @@ def _classify(error: BaseException) -> tuple[str, str]:
     text = str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full", "free space on the worker"
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # torch's
         return "gpu_out_of_memory", "use a smaller model, batch_size or image size"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return "host_out_of_memory", "ask for more memory, or use a smaller batch_size"
