@@ -12,6 +12,7 @@ StokerError
 │   ├── MoveRefused              the job's state does not allow it
 │   └── KeyReused                one Idempotency-Key, two different bodies
 ├── TooLarge                413
+├── DiskFull                507  the server has no room for what was sent
 ├── Unavailable             503  a service is down; try again
 ├── AttemptClosed                the fence: the writer has lost its job
 ├── DataDamaged                  bytes do not match their digest
@@ -154,6 +155,16 @@ class TooLarge(StokerError):
 
     def __str__(self) -> str:
         return f"{self.what} is larger than {self.limit_bytes:,} bytes"
+
+
+class DiskFull(StokerError):
+    """The server has no room for what was sent."""
+
+    code = "disk_full"
+    status = 507
+
+    def __str__(self) -> str:
+        return "the server's disk is full; ask an administrator to free space in its home"
 
 
 class Unavailable(StokerError):

@@ -1,0 +1,112 @@
+"""``python -m stoker.api``: serve the API, dispatch jobs, until SIGTERM."""
+
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from sqlalchemy import select
+
+from stoker.api.app import create_app
+from stoker.api.services import Services
+from stoker.errors import SettingInvalid, StackError, StokerError
+from stoker.jobs.database import connect, sessions
+from stoker.jobs.dispatcher import Dispatcher
+from stoker.jobs.models import User
+from stoker.log import Events, configure
+from stoker.messages.app import send
+from stoker.settings import Settings, load
+
+BACKLOG = 512
+GRACE_SECONDS = 5  # for requests that are being answered when the process is to end
+
+log = Events("stoker.api")
+
+
+class Server(uvicorn.Server):
+    """Ends the live streams when the process is to end; they would never end by themselves."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take note of SIGTERM or SIGINT."""
+        services: Services = self.config.app.state.services  # type: ignore[union-attr]
+        services.feed.close()
+        super().handle_exit(sig, frame)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the address; port 0 takes a free one. Raises SettingInvalid."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server((settings.api_host, settings.api_port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        where = f"{settings.api_host}:{settings.api_port}"
+        raise SettingInvalid("STOKER_API_PORT", f"cannot listen on {where}: {error}", "choose another one") from None
+
+
+def refuse_to_be_open(settings: Settings) -> None:
+    """Refuse to be reached from other hosts before there is anybody who could sign in; raises StackError."""
+    if settings.database_url is None or _loopback(settings.api_host):
+        return
+    engine = connect(settings.database_url, pool_size=1)
+    try:
+        with sessions(engine)() as session:
+            if session.scalars(select(User.id).limit(1)).first() is None:
+                raise StackError(f"there are no users yet: make one before the API listens on {settings.api_host}")
+    finally:
+        engine.dispose()
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError."""
+    if settings.database_url is None:
+        raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
+    refuse_to_be_open(settings)
+    engine = connect(settings.database_url, pool_size=3, application="stoker dispatcher")
+    app = create_app(settings, dispatcher=Dispatcher(engine, send, settings))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # the guard writes one line for each request
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _asked)  # uvicorn repeats the signal to whoever had it before: that is not to kill us
+    with listen(settings) as bound:
+        host, port = bound.getsockname()[:2]
+        log.info("api_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        Server(config).run(sockets=[bound])
+    engine.dispose()
+
+
+def _asked(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    log.info("api_stopping", signal=signal.Signals(number).name)
+
+
+def main() -> int:
+    """Run; the exit code: 0 asked to end, 2 a setting cannot be used."""
+    try:
+        settings = load(os.environ)
+        configure(settings.log_level)
+        serve(settings)
+    except StokerError as error:
+        print(f"stoker api: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The application: one prefix, one sign-in for every route, one place for errors."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.responses import JSONResponse
+
+from stoker.api import accounts, checkpoints, datasets, health, jobs, predictions, problems, records, stream, workers
+from stoker.api.dependencies import caller
+from stoker.api.feed import Feed
+from stoker.api.guard import LIMIT_SECONDS, Guard
+from stoker.api.parameters import known_parameters
+from stoker.api.services import Pace, Services
+from stoker.api.signin import SignIn
+from stoker.errors import SettingInvalid
+from stoker.jobs.database import connect, sessions
+from stoker.jobs.spec import JobSpec
+from stoker.settings import Settings
+
+ROUTERS = (jobs, stream, records, predictions, checkpoints, datasets, workers, accounts)
+POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
+
+
+class Wakeable(Protocol):
+    """What the application does with a dispatcher."""
+
+    def start(self) -> None:
+        """Begin to dispatch."""
+
+    def kick(self) -> None:
+        """Ask for a pass; never waits."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    dispatcher: Wakeable | None = None,
+    pace: Pace | None = None,
+    limit_seconds: float = LIMIT_SECONDS,
+) -> FastAPI:
+    """Make the application. Without a dispatcher it accepts jobs, and others place them.
+
+    Raises SettingInvalid: no database is named.
+    """
+    if settings.database_url is None:
+        raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
+    engine = connect(settings.database_url, pool_size=POOL, application="stoker api")
+    factory = sessions(engine)
+    feed = Feed(settings.database_url)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        feed.start()
+        if dispatcher:
+            dispatcher.start()
+        yield
+        feed.join()
+        if dispatcher:
+            dispatcher.stop()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Stoker",
+        version=version("stoker"),
+        description="Keeps a team's GPUs fed: a queue for PyTorch training jobs that loses nothing.",
+        lifespan=lifespan,
+        openapi_url=None,  # it asks for a token like everything else
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(caller), Depends(known_parameters)],
+    )
+    kick = dispatcher.kick if dispatcher else _nobody
+    app.state.services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace())
+    for part in ROUTERS:
+        app.include_router(part.router, prefix=jobs.PREFIX)
+    app.include_router(_description(app), prefix=jobs.PREFIX)
+    health.install(app)
+    problems.install(app)
+    app.add_middleware(Guard, limit_seconds=limit_seconds)
+    return app
+
+
+def _nobody() -> None:
+    """Wake no dispatcher: the database's own notice reaches those of other processes."""
+
+
+def _description(app: FastAPI) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def openapi() -> JSONResponse:
+        """The description of this interface."""
+        if app.openapi_schema is None:
+            app.openapi_schema = _openapi(app)
+        return JSONResponse(app.openapi_schema)
+
+    return router
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    models = [(JobSpec, "validation"), (accounts.NewToken, "validation")]
+    _, bodies = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {}).update(bodies["$defs"])
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"token": []}]
+    return schema

@@ -1,0 +1,87 @@
+"""What an uploaded archive of class folders holds: every member is checked, no image is decoded, nothing extracted."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+from stoker.errors import InvalidInput
+from stoker.jobs.datasets import Summary
+from stoker.training import archives
+from stoker.training.failure import TrainingFailed
+
+TEST_FOLDERS = frozenset({"test", "val", "valid", "validation"})
+TEST_EVERY = 5  # without a test folder, every fifth image of a class is a test image
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")
+
+Placed = tuple[str, str]  # part (train, test or all), class
+
+
+def summarise(path: Path) -> Summary:
+    """Read an archive from end to end and count its images.
+
+    Raises InvalidInput: it is damaged or hostile, or nothing could be trained on it.
+    """
+    names, images = [], []
+    try:
+        for member, _ in archives.members(path):
+            names.append(member.name)
+            if not member.problem and is_image(member.content):
+                images.append(member.name)
+    except TrainingFailed as error:
+        evidence = error.evidence.replace(path.name, "what was sent")
+        raise InvalidInput("archive", evidence, error.fix) from None
+    return _counted("zip" if zipfile.is_zipfile(path) else "tar", names, images)
+
+
+def is_image(content: bytes) -> bool:
+    """Whether the first bytes are those of a kind of image that can be trained on."""
+    return content.startswith(SIGNATURES) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
+def _counted(kind: str, names: list[str], images: list[str]) -> Summary:
+    if not images:
+        raise InvalidInput("archive", f"{len(names):,} files, none of them an image", "send class folders of images")
+    depth, divided = _layout([name.split("/") for name in names if "/" in name])
+    placed = Counter(place for name in images if (place := _place(name, depth, divided)))
+    if divided and not any(part == "test" for part, _ in placed):  # a train folder alone: some of it becomes the test
+        placed = Counter({("all", label): count for (_, label), count in placed.items()})
+    train: Counter[str] = Counter()
+    test: Counter[str] = Counter()
+    for (part, label), count in placed.items():
+        tested = count if part == "test" else count // TEST_EVERY if part == "all" else 0
+        train[label] += count - tested
+        test[label] += tested
+    return _checked(kind, +train, +test)
+
+
+def _layout(paths: list[list[str]]) -> tuple[int, bool]:
+    """How many folders lie around the class folders (or around train and test), and whether there is a train folder."""
+    if not paths:
+        raise InvalidInput("archive", "no image lies in a class folder", "name files CLASS/image.jpg")
+    depth = 0
+    while all(len(parts) > depth + 2 for parts in paths) and len({parts[depth] for parts in paths}) == 1:
+        if paths[0][depth] == "train":
+            break
+        depth += 1
+    return depth, any(parts[depth] == "train" and len(parts) > depth + 2 for parts in paths if len(parts) > depth)
+
+
+def _place(name: str, depth: int, divided: bool) -> Placed | None:
+    parts = name.split("/")[depth:]
+    if not divided:
+        return ("all", parts[0]) if len(parts) > 1 else None
+    if len(parts) < 3 or parts[0] not in TEST_FOLDERS | {"train"}:
+        return None
+    return ("train" if parts[0] == "train" else "test", parts[1])
+
+
+def _checked(kind: str, train: Counter[str], test: Counter[str]) -> Summary:
+    classes = sorted(train)
+    if len(classes) < 2:
+        found = f"only one class, {classes[0]!r}," if classes else "no image in a class folder"
+        raise InvalidInput("archive", f"{found} to train on", "send images of two or more classes")
+    if not test:
+        raise InvalidInput("archive", "no test images", "add test/CLASS/…, or send five images or more of each class")
+    if untrained := sorted(set(test) - set(train)):
+        raise InvalidInput("archive", f"no training images of class {untrained[0]!r}", "add some, or remove its tests")
+    return Summary(kind, classes, train.total(), test.total())

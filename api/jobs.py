@@ -1,0 +1,122 @@
+"""Routes: submit, list, show, cancel."""
+
+import hashlib
+import json
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from stoker.api.dependencies import Caller_, Database, JsonBody, Responses, SeenJob
+from stoker.api.parameters import Cursor, Limit, Number
+from stoker.api.services import Services, Shared
+from stoker.errors import InvalidInput
+from stoker.jobs import reads_jobs, submissions
+from stoker.jobs.dispatch import Explanation, explain
+from stoker.jobs.documents import parse_json
+from stoker.jobs.models import User
+from stoker.jobs.pages import Page
+from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
+from stoker.jobs.spec import parse_spec
+from stoker.jobs.visibility import may_steer
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+PREFIX = "/api/v1"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_SPEC = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+    }
+}
+_AGAIN: Responses = {200: {"model": JobView, "description": "The Idempotency-Key is known: the job that was made then"}}
+
+
+async def wanted(
+    state: Annotated[list[str] | None, Query(description="One state; may be repeated")] = None,
+    owner: str | None = None,
+    team: str | None = None,
+    tag: str | None = None,
+    name: str | None = None,
+) -> Filters:
+    """Which jobs a list shows."""
+    return Filters(tuple(state or ()), owner, team, tag, name)
+
+
+def linked(services: Services, view: JobView) -> JobView:
+    """A job with its links."""
+    return reads_jobs.with_links(view, PREFIX, services.settings.flower_url)
+
+
+@router.post("", status_code=201, openapi_extra=_SPEC, responses=_AGAIN)
+def submit(
+    body: JsonBody,
+    session: Database,
+    caller: Caller_,
+    services: Shared,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(description="The same key and body again: the same job")] = None,
+) -> JobView:
+    """Accept a job and queue it."""
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise InvalidInput("Idempotency-Key", "cannot be used", "give 1 to 255 ASCII characters without blanks")
+    spec = parse_spec(parse_json(body))
+    meant = hashlib.sha256(json.dumps(spec.document(), sort_keys=True).encode()).digest()
+    user = session.get_one(User, caller.user_id)
+    job, created = submissions.add_job(session, spec, user, key=idempotency_key, request_sha256=meant)
+    session.commit()  # from here the job is ours to run, whatever becomes of Redis
+    services.kick()
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"{PREFIX}/jobs/{job.number}"
+    return linked(services, reads_jobs.view_job(session, caller, job.number))
+
+
+@router.get("")
+def list_jobs(
+    session: Database,
+    caller: Caller_,
+    services: Shared,
+    filters: Annotated[Filters, Depends(wanted)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[JobView]:
+    """Jobs, the latest first. Why one does not run yet (`reason`) is told where it is asked for alone."""
+    page = reads_jobs.list_jobs(session, caller, filters, limit, cursor)
+    return Page([linked(services, view) for view in page.items], page.next)
+
+
+@router.get("/{number}")
+def show(number: Number, session: Database, caller: Caller_, services: Shared) -> JobView:
+    """One job."""
+    return linked(services, reads_jobs.view_job(session, caller, number))
+
+
+@router.post("/{number}/cancel")
+def cancel(job: SeenJob, session: Database, caller: Caller_, services: Shared) -> JobView:
+    """Cancel a job: at once while it waits, else as soon as its worker has stopped it. Once more changes nothing."""
+    may_steer(caller, job)
+    number = job.number
+    session.rollback()  # what cancel locks, it locks in its own order
+    submissions.cancel(session, number, actor=caller.user)
+    session.commit()
+    services.kick()
+    return linked(services, reads_jobs.view_job(session, caller, number))
+
+
+@router.get("/{number}/why")
+def why(job: SeenJob, session: Database) -> Explanation:
+    """Why a job does not run yet; for one that does, or has, its state."""
+    return explain(session, job) or Explanation(job.state, f"it is {job.state}", None)
+
+
+@router.get("/{number}/attempts")
+def attempts(job: SeenJob, session: Database, limit: Limit = 50, cursor: Cursor = None) -> Page[AttemptView]:
+    """The attempts at a job, the first one first."""
+    return reads_jobs.list_attempts(session, job.number, limit, cursor)
+
+
+@router.get("/{number}/events")
+def events(job: SeenJob, session: Database, limit: Limit = 50, cursor: Cursor = None) -> Page[EventView]:
+    """What happened to a job, in order."""
+    return reads_jobs.list_events(session, job.number, limit, cursor)

@@ -1,0 +1,38 @@
+"""Routes: workers."""
+
+from fastapi import APIRouter, Response
+
+from stoker.api.dependencies import Caller_, Database
+from stoker.api.parameters import Cursor, Limit
+from stoker.api.services import Shared
+from stoker.jobs import fleet, reads_fleet
+from stoker.jobs.pages import Page
+from stoker.jobs.reads_fleet import WorkerView
+from stoker.jobs.visibility import must_be_admin
+
+router = APIRouter(prefix="/workers", tags=["workers"])
+
+
+@router.get("")
+def list_workers(session: Database, caller: Caller_, limit: Limit = 50, cursor: Cursor = None) -> Page[WorkerView]:
+    """Every worker: what it offers, what of that is taken, and whether it is there."""
+    return reads_fleet.list_workers(session, caller, limit, cursor)
+
+
+@router.post("/{name}/drain", status_code=204)
+def drain(name: str, session: Database, caller: Caller_) -> Response:
+    """Let a worker take nothing new; what runs there finishes. For admins."""
+    must_be_admin(caller, "drain a worker")
+    fleet.set_draining(session, name, True, actor=caller.user)
+    session.commit()
+    return Response(status_code=204)
+
+
+@router.post("/{name}/resume", status_code=204)
+def resume(name: str, session: Database, caller: Caller_, services: Shared) -> Response:
+    """Let a drained worker take jobs again. For admins."""
+    must_be_admin(caller, "resume a worker")
+    fleet.set_draining(session, name, False, actor=caller.user)
+    session.commit()
+    services.kick()
+    return Response(status_code=204)
