@@ -135,8 +135,10 @@ class TrainConfig:
             object.__setattr__(self, "checkpoint_every_epochs", 1)
         if self.checkpoint_every_epochs is not None and self.checkpoint_every_steps is not None:
             raise InvalidInput("checkpoint_every_steps", "set beside checkpoint_every_epochs", "set one of the two")
-        _within("checkpoint_every_epochs", self.checkpoint_every_epochs or 1, 1, 10**6)
-        _within("checkpoint_every_steps", self.checkpoint_every_steps or 1, 1, 10**9)
+        for name in ("checkpoint_every_epochs", "checkpoint_every_steps"):
+            every = getattr(self, name)
+            if every is not None:
+                _within(name, every, 1, 10**9)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
