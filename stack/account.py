@@ -88,10 +88,8 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
     draft.replace(path)
 
 
-def reachable_program(program: Path, account: Account | None, shelf: Path) -> Path:
-    """The program itself, or a copy in ``shelf`` where the account cannot reach it."""
-    if account is None or account.can_run(program):
-        return program
+def copied_program(program: Path, shelf: Path) -> Path:
+    """A copy of a program in ``shelf``, for an account that cannot reach the program itself; made once."""
     copy = shelf / program.name
     if not copy.exists() or copy.stat().st_size != program.stat().st_size:
         draft = copy.with_name(copy.name + ".new")

@@ -22,6 +22,7 @@ from rich.console import Console
 from stoker.client.client import Client
 from stoker.client.job import Job
 from stoker.client.records import Prediction, Result
+from stoker.client.summary import print_result
 from stoker.errors import InvalidInput, StackError, StokerError
 from stoker.settings import Settings, load
 from stoker.stack.demo_data import DemoData, choose
@@ -61,7 +62,7 @@ def _train(client: Client, stack: Stack, data: DemoData, console: Console) -> No
     console.print(
         f"Finished Training after {time.monotonic() - began:.1f} s ({result.train_seconds:.1f} s of it training)"
     )
-    _say_accuracy(result, console)
+    print_result(result)
     predictions = list(job.predictions())
     _check_count(predictions, result)
     console.print(f"A count over the {len(predictions)} stored predictions gives the same accuracy.")
@@ -69,13 +70,6 @@ def _train(client: Client, stack: Stack, data: DemoData, console: Console) -> No
     task = _check_flower(job, stack)
     console.print(f"Job:    {job.url}")
     console.print(f"Flower: {stack.flower_url}/task/{task}")
-
-
-def _say_accuracy(result: Result, console: Console) -> None:
-    """In the words of PyTorch's tutorial, which cuts the percentage down to a whole number."""
-    console.print(f"Accuracy of the network on the {result.test_images} test images: {int(100 * result.accuracy)} %")
-    for name, accuracy in result.per_class.items():
-        console.print(f"Accuracy for class: {name:5s} is {100 * accuracy:.1f} %")
 
 
 def _check_count(predictions: list[Prediction], result: Result) -> None:
@@ -103,7 +97,7 @@ def _check_flower(job: Job, stack: Stack) -> str:
 
     Raises StackError: it does not within 15 seconds.
     """
-    task = str(list(job.attempts())[-1]["attempt_id"])
+    task = str(list(job.attempts())[-1]["id"])
     header = {"Authorization": "Basic " + base64.b64encode(stack.flower_auth.encode()).decode()}
     deadline, seen = time.monotonic() + FLOWER_SECONDS, "nothing"
     with httpx.Client(base_url=stack.flower_url, headers=header) as http:

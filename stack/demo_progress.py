@@ -1,6 +1,7 @@
 """How the demo shows that something moves: bars on a terminal, a few lines elsewhere."""
 
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -53,39 +54,39 @@ def follow(job: Job, console: Console, meanwhile: Callable[[], None]) -> None:
         console: Where to.
         meanwhile: Called with every event.
     """
-    bar, told, phase = Bar(console, "Training"), 0, ""
+    shown = _Shown(console)
     try:
         for event in job.events():
             meanwhile()
-            if event.kind == "state":
-                console.print(f"Job {job.number} is {event.data['state']}")
-            elif event.kind == "progress":
-                found = event.data
-                if found.get("phase") != phase:
-                    phase = str(found.get("phase", ""))
-                    bar.end()
-                    bar = Bar(console, phase or "Training")
-                told = say_losses(job, console, told, int(found["epoch"]))
-                bar(
-                    found["step"], found["steps"], f"epoch {min(found['epoch'] + 1, found['epochs'])}/{found['epochs']}"
-                )
+            shown.take(event.kind, event.data)
     finally:
-        bar.end()
-    say_losses(job, console, told, None)
+        shown.bar.end()
 
 
-def say_losses(job: Job, console: Console, told: int, epochs: int | None) -> int:
-    """Print the loss of each epoch that was completed since ``told`` of them; how many are told now.
+class _Shown:
+    """What has been shown of a job."""
 
-    Args:
-        job: The job.
-        console: Where to.
-        told: Epochs whose loss was printed.
-        epochs: Epochs completed; None: all that there are.
-    """
-    if epochs is not None and epochs <= told:
-        return told
-    losses = job.metrics("epoch_loss").values
-    for number, loss in enumerate(losses[told:], told + 1):
-        console.print(f"Epoch {number}: loss {loss:.3f}")
-    return max(told, len(losses))
+    def __init__(self, console: Console) -> None:
+        self.console, self.bar = console, Bar(console, "")
+        self.state, self.phase, self.epochs = "queued", "", 0
+
+    def take(self, kind: str, data: dict[str, Any]) -> None:
+        """Show one event."""
+        if kind == "state" and data["state"] != self.state:
+            self.state = str(data["state"])
+            where = f" on {data['worker']}" if data.get("worker") and self.state in {"placed", "running"} else ""
+            self.console.print(f"Job {data['number']} is {self.state}{where}")
+        elif kind == "metric" and data["key"] == "epoch_loss":
+            for loss in data["values"]:
+                self.epochs += 1
+                self.console.print(f"Epoch {self.epochs}: loss {loss:.3f}")
+        elif kind == "progress":
+            self._move(data)
+
+    def _move(self, data: dict[str, Any]) -> None:
+        phase = str(data.get("phase") or "train")
+        if phase != self.phase:
+            self.bar.end()
+            self.phase, self.bar = phase, Bar(self.console, phase.capitalize())
+        epoch = f"epoch {min(data['epoch'] + 1, data['epochs'])}/{data['epochs']}" if phase == "train" else ""
+        self.bar(data["step"], data["steps"], epoch)

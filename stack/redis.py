@@ -15,7 +15,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from stoker.errors import StackError
-from stoker.stack.account import private_folder, reachable_program, service_account, write_private
+from stoker.stack.account import copied_program, private_folder, service_account, write_private
+from stoker.stack.cluster import service_folder
 from stoker.stack.process import Child, environment
 
 START_SECONDS = 10.0
@@ -29,10 +30,12 @@ RULES = "~* &* +@all -@dangerous -@admin +info -script +script|load +script|exis
 class Redis:
     """A running server. Restarted, it has the same address and is empty."""
 
-    def __init__(self, log: Path, shelf: Path) -> None:
+    def __init__(self, home: Path, log: Path) -> None:
         """Use ``start``."""
         account = service_account()
-        program = reachable_program(find_program(), account, shelf)
+        program = find_program()
+        if account is not None and not account.can_run(program):
+            program = copied_program(program, service_folder(home))
         self.folder = private_folder(account)
         self.socket = self.folder / "r.sock"
         self.password = secrets.token_urlsafe(24)
@@ -48,18 +51,17 @@ class Redis:
         )
 
     @classmethod
-    def start(cls, home: Path, shelf: Path | None = None) -> Self:
+    def start(cls, home: Path) -> Self:
         """Start a server.
 
         Args:
-            home: Gets ``logs/redis.log``.
-            shelf: Where a copy of the program may be kept if the service account cannot reach it; default ``home``.
+            home: Gets ``logs/redis.log``, and a copy of the program if the service account cannot reach it.
 
         Raises StackError: no server program is installed, or it does not start.
         """
         logs = home / "logs"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        redis = cls(logs / "redis.log", shelf or home)
+        redis = cls(home, logs / "redis.log")
         try:
             redis.restart()
         except BaseException:

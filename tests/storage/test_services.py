@@ -90,7 +90,7 @@ def test_root_runs_the_servers_as_somebody_else(postgres: Postgres, redis_server
 
 
 @as_root
-def test_a_home_out_of_reach_gets_its_data_elsewhere(tmp_path: Path) -> None:
+def test_a_home_out_of_reach_gets_its_data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     home = tmp_path / "home"
     home.mkdir()
@@ -99,8 +99,10 @@ def test_a_home_out_of_reach_gets_its_data_elsewhere(tmp_path: Path) -> None:
         assert folder.parent == ELSEWHERE
         assert service_folder(home) == folder
         assert (home / "postgres").readlink() == folder
-        with Postgres.start(home, UNSAFE_BUT_QUICK) as postgres:
+        monkeypatch.setattr(Account, "can_run", lambda *_: False)  # the programs are out of reach, too
+        with Postgres.start(home, UNSAFE_BUT_QUICK) as postgres, Redis.start(home) as server:
             assert postgres.ready()
+            assert server.ready()
     finally:
         shutil.rmtree(folder)
     with pytest.raises(StackError, match="which is gone"):
@@ -116,7 +118,7 @@ def test_programs_out_of_reach_are_copied_once(home: Path, monkeypatch: pytest.M
     with Postgres.start(home, UNSAFE_BUT_QUICK) as second:
         assert (second.programs / "postgres").stat().st_mtime_ns == made
     with Redis.start(home) as redis:
-        assert Path(redis.child.command[0]).parent == home
+        assert Path(redis.child.command[0]).parent == home / "postgres"
 
 
 def test_data_of_another_version_is_refused(home: Path) -> None:
