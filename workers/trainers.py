@@ -105,6 +105,10 @@ class Trainer:
         """Kill it and all its descendants."""
         self._tell(op="kill", id=self.id)
 
+    def abandon(self) -> None:
+        """Take it for lost, whatever becomes of it."""
+        self.status, self._ended = LOST, True
+
     def close(self) -> None:
         """Give back the descriptors."""
         self._connection.close()

@@ -1,0 +1,117 @@
+"""GPUs behind one seam: what is there, and how a trainer is told which are its own. Always by UUID, never by number:
+NVML and CUDA count in different orders, and a number means another device once one is masked or lost."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stoker.errors import SettingInvalid
+from stoker.jobs.fleet import OfferedDevice
+from stoker.log import Events
+
+events = Events(__name__)
+PROBE_SECONDS = 30.0
+_UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,100}")
+
+
+class Inventory(Protocol):
+    """Where a worker learns of its devices."""
+
+    def devices(self) -> tuple[OfferedDevice, ...]:
+        """The devices that jobs may use, in PCI bus order."""
+
+    def torch_device(self, uuids: Sequence[str]) -> str:
+        """What a trainer that was given these devices calls the first of them: ``cpu`` or ``cuda:0``."""
+
+
+def cuda_environment(uuids: Sequence[str]) -> dict[str, str]:
+    """What a trainer needs in its environment to see these devices, in this order, and no others."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
+
+
+def inventory(setting: str) -> Inventory:
+    """The inventory that STOKER_WORKER_DEVICES names: ``auto``, ``none`` or ``fake:FILE.json``.
+
+    Raises SettingInvalid.
+    """
+    if setting == "auto":
+        return Nvml()
+    if setting == "none":
+        return Nothing()
+    if setting.startswith("fake:"):
+        return Fake(Path(setting.removeprefix("fake:")))
+    raise SettingInvalid("STOKER_WORKER_DEVICES", f"{setting!r} is not known", "use auto, none, or fake:FILE.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No devices: everything runs on the CPU."""
+
+    def devices(self) -> tuple[OfferedDevice, ...]:
+        """None."""
+        return ()
+
+    def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
+        """The CPU."""
+        return "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Nvml:
+    """What NVML lists, asked in a process of its own: a driver that hangs or crashes must not take the worker along."""
+
+    def devices(self) -> tuple[OfferedDevice, ...]:
+        """The GPUs, or their MIG instances where MIG is on; none without a driver."""
+        command = [sys.executable, "-m", "stoker.workers.nvml"]
+        try:
+            asked = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=True)
+            found = json.loads(asked.stdout)
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            events.warning("devices_not_listed", error=str(error)[:500])
+            return ()
+        return in_bus_order(found)
+
+    def torch_device(self, uuids: Sequence[str]) -> str:
+        """CUDA's first visible device, if any was given."""
+        return "cuda:0" if uuids else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Fake:
+    """Devices from a file, for tests where there is no GPU; trainers that are given them compute on the CPU.
+
+    The file is a list of ``{"uuid", "model", "memory_bytes", "bus"}`` in NVML's order, which is not that of the bus.
+    """
+
+    path: Path
+
+    def devices(self) -> tuple[OfferedDevice, ...]:
+        """What the file lists; raises SettingInvalid."""
+        try:
+            return in_bus_order(json.loads(self.path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingInvalid("STOKER_WORKER_DEVICES", f"{self.path}: {error}", "list uuid, model, …") from None
+
+    def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
+        """The CPU, whatever was given."""
+        return "cpu"
+
+
+def in_bus_order(found: Sequence[dict[str, Any]]) -> tuple[OfferedDevice, ...]:
+    """Devices as NVML lists them, put into the order of their PCI bus.
+
+    Raises ValueError for a UUID that is none.
+    """
+    ordered = sorted(found, key=lambda device: (str(device["bus"]).lower(), str(device["uuid"])))
+    for device in ordered:
+        if not _UUID.fullmatch(device["uuid"]):
+            raise ValueError(f"{device['uuid']!r} is not the UUID of a GPU")
+    return tuple(
+        OfferedDevice(device["uuid"], position, str(device["model"])[:100], int(device["memory_bytes"]))
+        for position, device in enumerate(ordered)
+    )

@@ -1,0 +1,147 @@
+"""The lease of this process and its attempts: renewed in a thread of its own, on a connection of its own."""
+
+import threading
+import time
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import exc, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.jobs.database import connect, sessions
+from stoker.jobs.fleet import NameTaken
+from stoker.jobs.leases import Renewed, renew
+from stoker.jobs.moves import REQUEST
+from stoker.log import Events
+from stoker.settings import Settings
+from stoker.workers import processes
+from stoker.workers.membership import Membership
+from stoker.workers.runner import LEASE_SHARE
+from stoker.workers.runs import Asked, Runs
+from stoker.workers.trainers import ForkServer
+from stoker.workers.transactions import once
+
+events = Events(__name__)
+RECONNECT_SECONDS = 2.0
+EMPTY_SECONDS = 60.0  # for all trainers of a closed incarnation to end
+ASKED = {"cancel": Asked.CANCEL, "preempt": Asked.PREEMPT}
+
+
+class Listener:
+    """Waits for the moment at which somebody asks something of an attempt; without a connection, only waits."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` as SQLAlchemy writes it."""
+        self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def wait(self, seconds: float) -> None:
+        """Return after a request, or after so many seconds."""
+        until = time.monotonic() + seconds
+        try:
+            for _ in self._connected().notifies(timeout=seconds, stop_after=1):
+                return
+        except psycopg.Error:
+            self.close()
+            time.sleep(max(0.0, min(until - time.monotonic(), RECONNECT_SECONDS)))
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
+
+    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._conninfo, autocommit=True, connect_timeout=3, tcp_user_timeout=5000, keepalives_idle=5
+            )
+            self._connection.execute(f"LISTEN {REQUEST}")
+        return self._connection
+
+
+class LeaseKeeper:
+    """Renews, lets trainers go on, and passes on what is asked of each attempt.
+
+    When the incarnation was closed by somebody else, because it was not heard of for too long, its trainers are
+    killed, and the worker registers anew.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        membership: Membership,
+        runs: Runs,
+        fork_server: ForkServer,
+        health: Path,
+    ) -> None:
+        """Nothing happens before ``start``."""
+        self._settings, self._membership, self._runs = settings, membership, runs
+        self._fork_server, self._health = fork_server, health
+        self._engine = connect(url, pool_size=1, application="stoker lease")
+        self._sessions: sessionmaker[Session] = sessions(self._engine)
+        self._listener = Listener(url)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Start renewing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, at the latest at its next renewal."""
+        self._stopping.set()
+        self._thread.join()
+        self._engine.dispose()
+
+    def _keep(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if not self.renew():
+                    self._begin_anew()
+                due = time.monotonic() + self._settings.renew_seconds
+            except (exc.DBAPIError, exc.TimeoutError) as error:
+                events.warning("lease_not_renewed", error=str(error.args[0]).splitlines()[0][:300])
+                due = time.monotonic() + min(RECONNECT_SECONDS, self._settings.renew_seconds)
+            self._listener.wait(max(0.01, due - time.monotonic()))
+        self._listener.close()
+
+    def renew(self) -> bool:
+        """Renew once; False: the incarnation was closed.
+
+        Raises what the database raises; the deadlines then stay where they were.
+        """
+        known = self._runs.all()  # a run that is claimed from here on is not missing if the answer lacks it
+        before = processes.boottime()
+        answer = once(self._sessions, lambda session: renew(session, self._membership.id, self._settings.lease_seconds))
+        if not answer.alive:
+            return False
+        deadline = before + LEASE_SHARE * self._settings.lease_seconds
+        self._pass_on(answer, deadline, {run.id for run in known})
+        self._health.touch()
+        return True
+
+    def _pass_on(self, answer: Renewed, deadline: float, known: set[UUID]) -> None:
+        for run in self._runs.all():
+            if run.id in answer.requests:
+                run.deadline = max(run.deadline, deadline)
+                if request := answer.requests[run.id]:
+                    run.ask(ASKED[request])
+            elif run.id in known:
+                run.ask(Asked.CLOSED)
+        self._fork_server.renew({str(attempt): deadline for attempt in answer.requests})
+
+    def _begin_anew(self) -> None:
+        """Kill what still runs for an incarnation that was closed; once nothing does, register another."""
+        events.error("incarnation_closed", incarnation=self._membership.id)
+        self._runs.close()
+        until = time.monotonic() + EMPTY_SECONDS
+        while self._runs.all() and time.monotonic() < until:
+            time.sleep(0.05)
+        try:
+            self._membership.join()
+        except NameTaken as taken:
+            events.error("name_taken", error=str(taken))

@@ -1,0 +1,68 @@
+"""What a trainer prints: a file that cannot grow without end, read at a bounded rate."""
+
+import os
+import re
+from pathlib import Path
+
+READ_BYTES = 64 * 1024  # in one go
+BEHIND_BYTES = 1024 * 1024  # further behind than this, the reader jumps to the end
+FILE_BYTES = 16 * 1024 * 1024  # a longer file is emptied; the writer appends, so it goes on at the start
+TOTAL_BYTES = 10 * 1024 * 1024  # kept of one attempt
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b.")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class LogFile:
+    """The file to which a trainer's stdout and stderr go."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the file (0600)."""
+        self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._reader = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._offset = 0
+        self._kept = 0
+        self._tail = b""
+
+    def read(self) -> str:
+        """What was written since the last call, cleaned; says how much was left out."""
+        size = os.fstat(self._reader).st_size
+        left_out = 0
+        if size - self._offset > BEHIND_BYTES:
+            left_out = size - READ_BYTES - self._offset
+            self._offset += left_out
+        data = os.pread(self._reader, READ_BYTES, self._offset)
+        self._offset += len(data)
+        if size > FILE_BYTES and len(data) < READ_BYTES:
+            os.ftruncate(self._reader, 0)
+            self._offset = 0
+        self._tail = (self._tail + data)[-4096:]
+        note = f"\n[{left_out:,} bytes left out]\n" if left_out else ""
+        return self._within_limit(note + clean(data))
+
+    def read_end(self) -> str:
+        """The rest, once nobody writes any more; of a long rest only the end."""
+        found = ""
+        while text := self.read():
+            found += text
+        return found
+
+    def last_lines(self, count: int) -> str:
+        """The last lines that were read, as evidence."""
+        return "\n".join(clean(self._tail).strip().splitlines()[-count:])
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        os.close(self.writer)
+        os.close(self._reader)
+
+    def _within_limit(self, text: str) -> str:
+        if self._kept >= TOTAL_BYTES:
+            return ""
+        self._kept += len(text)
+        return text if self._kept < TOTAL_BYTES else text + f"\n[the log ends here: more than {TOTAL_BYTES:,} bytes]\n"
+
+
+def clean(data: bytes) -> str:
+    """Bytes that a program printed, as text that is safe to keep and show: no escape sequences, no NUL."""
+    text = data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))

@@ -1,0 +1,65 @@
+"""This process among the workers: its name, what it offers, and which incarnation it is."""
+
+import time
+from uuid import UUID
+
+from sqlalchemy import exc
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.jobs import fleet
+from stoker.jobs.fleet import NameTaken, Offer
+from stoker.log import Events
+from stoker.workers import host
+from stoker.workers.transactions import once
+
+events = Events(__name__)
+PAUSE_SECONDS = 0.25
+BEYOND_LEASE_SECONDS = 5.0
+
+
+class Membership:
+    """One name; each ``join`` is another incarnation of it."""
+
+    def __init__(self, sessions: sessionmaker[Session], offer: Offer, lease_seconds: float) -> None:
+        """Nothing is written before ``join``."""
+        self._sessions, self.offer, self._lease_seconds = sessions, offer, lease_seconds
+        self._identity = host.identity()
+
+    @property
+    def id(self) -> UUID:
+        """Of the present incarnation."""
+        return self._identity.id
+
+    def join(self) -> None:
+        """Register a new incarnation; waits for a live holder of the name up to a lease and five seconds.
+
+        A holder of this host whose process has ended is not waited for. Raises NameTaken.
+        """
+        until = time.monotonic() + self._lease_seconds + BEYOND_LEASE_SECONDS
+        said = False
+        while True:
+            self._identity = host.identity()
+            try:
+                once(self._sessions, self._register)
+            except NameTaken as taken:
+                if time.monotonic() > until:
+                    raise
+                if not said:
+                    events.warning("name_taken", name=self.offer.name, holder=str(taken))
+                    said = True
+                time.sleep(PAUSE_SECONDS)
+            else:
+                events.info("worker_registered", name=self.offer.name, incarnation=self.id)
+                return
+
+    def leave(self, reason: str) -> None:
+        """Close the incarnation; if the database is away, its lease runs out instead."""
+        try:
+            once(self._sessions, lambda session: fleet.close_incarnation(session, self.id, reason))
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            events.warning("incarnation_not_closed", error=str(error.args[0]).splitlines()[0][:300])
+
+    def _register(self, session: Session) -> None:
+        held = fleet.holder(session, self.offer.name)
+        dead = held[0].id if held and host.is_dead(held[0]) else None
+        fleet.register(session, self.offer, self._identity, self._lease_seconds, dead=dead)

@@ -1,0 +1,65 @@
+"""Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver."""
+
+import json
+import sys
+from typing import Any
+
+import pynvml
+
+
+def gpus() -> list[dict[str, Any]]:
+    """The GPUs in NVML's order; in place of one with MIG enabled, its instances."""
+    found: list[dict[str, Any]] = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        bus = _text(pynvml.nvmlDeviceGetPciInfo(gpu).busId)
+        if _mig(gpu):
+            found += [_describe(instance, bus) for instance in _instances(gpu)]
+        else:
+            found.append(_describe(gpu, bus))
+    return found
+
+
+def _mig(gpu: Any) -> bool:
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(gpu)[0] == pynvml.NVML_DEVICE_MIG_ENABLE)
+    except pynvml.NVMLError:  # a GPU that knows no MIG
+        return False
+
+
+def _instances(gpu: Any) -> list[Any]:
+    found = []
+    for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        try:
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index))
+        except pynvml.NVMLError:  # this place is free
+            continue
+    return found
+
+
+def _describe(device: Any, bus: str) -> dict[str, Any]:
+    return {
+        "uuid": _text(pynvml.nvmlDeviceGetUUID(device)),
+        "model": _text(pynvml.nvmlDeviceGetName(device)),
+        "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(device).total),
+        "bus": bus,
+    }
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def main() -> None:
+    """Print the list."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        found = []
+    else:
+        found = gpus()
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

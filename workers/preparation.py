@@ -1,0 +1,158 @@
+"""Before the trainer: its folder, its data, the checkpoint to go on from, and the order that names them all."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.errors import DataDamaged, NotFound
+from stoker.jobs import blobs, records
+from stoker.jobs.attempts import Claimed, ClaimedCheckpoint, ClaimedDataset
+from stoker.jobs.spec import training_config
+from stoker.training.config import CheckpointSource, DatasetSource, Task
+from stoker.workers.devices import Inventory, cuda_environment
+from stoker.workers.orders import Order
+from stoker.workers.runs import Run
+from stoker.workers.transactions import repeat
+
+RESUME = "resume.safetensors"
+
+
+def make_scratch(root: Path, run: Run) -> Path:
+    """Make the run's folder, empty and private, with a name of ours."""
+    scratch = root / str(run.id)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a message that came twice, long ago
+    scratch.mkdir(mode=0o700, parents=True)
+    return scratch
+
+
+def empty_folder(folder: Path) -> None:
+    """Make a folder, or remove all that is in it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def write_verified(path: Path, pieces: Iterable[bytes], sha256: str, check: Callable[[], None]) -> None:
+    """Write a file that appears whole and right, or not at all.
+
+    Raises DataDamaged, OSError, and what ``check``, called between two pieces, raises.
+    """
+    digest = hashlib.sha256()
+    aside, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(aside, "wb") as file:
+            for piece in pieces:
+                check()
+                digest.update(piece)
+                file.write(piece)
+            if digest.hexdigest() != sha256:
+                raise DataDamaged(path.name)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file ``path``; ``check`` is called now and then while another process holds it."""
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                check()
+                time.sleep(0.05)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Makes what a trainer needs, in the order in which it is needed."""
+
+    sessions: sessionmaker[Session]
+    inventory: Inventory
+    environment: dict[str, str]  # what every trainer may see
+    cache: Path
+
+    def order(self, run: Run, scratch: Path) -> Order:
+        """All that a trainer is told, once its data and checkpoint are there.
+
+        Raises Interrupted, AttemptClosed, DataDamaged or NotFound (the data set), OSError.
+        """
+        claimed = run.claimed
+        source = self.fetch_dataset(claimed.dataset, run.check)
+        checkpoint = self.fetch_checkpoint(run, scratch)
+        task = Task(
+            kind="train",
+            config=training_config(claimed.spec),
+            dataset=source,
+            scratch=str(scratch),
+            checkpoint=checkpoint,
+            threads=max(1, int(claimed.spec.resources.cpus)),
+            device=self.inventory.torch_device(claimed.device_uuids) if claimed.device == "gpu" else "cpu",
+            send_images=True,
+        )
+        return Order(
+            id=str(run.id),
+            task=task.to_document(),
+            environment=self._environment(claimed, scratch, task.threads),
+            scratch=str(scratch),
+            title=f"job {claimed.job_number}",
+            deadline=run.deadline,
+        )
+
+    def fetch_dataset(self, dataset: ClaimedDataset, check: Callable[[], None]) -> DatasetSource:
+        """Bring an uploaded data set into the cache, unless it is there; a built-in is the trainer's own business.
+
+        Raises DataDamaged, NotFound, OSError (a full disk), and what ``check`` raises.
+        """
+        if dataset.blob_id is None or dataset.sha256 is None:
+            return DatasetSource(dataset.name, str(self.cache))
+        folder = self.cache / "uploads"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"
+        if not path.exists():
+            with locked(folder / f"{dataset.sha256}.lock", check):
+                if not path.exists():
+                    write_verified(path, blobs.read(self.sessions, dataset.blob_id), dataset.sha256, check)
+        return DatasetSource(dataset.name, str(self.cache), f"sha256:{dataset.sha256}", str(path))
+
+    def fetch_checkpoint(self, run: Run, scratch: Path) -> CheckpointSource | None:
+        """Bring the checkpoint to go on from into the run's folder; a damaged one is reported, the one before used.
+
+        Raises Interrupted, AttemptClosed, OSError.
+        """
+        checkpoint = run.claimed.checkpoint
+        while checkpoint is not None:
+            try:
+                path = scratch / RESUME
+                write_verified(path, blobs.read(self.sessions, checkpoint.blob_id), checkpoint.sha256, run.check)
+            except (DataDamaged, NotFound) as damage:
+                checkpoint = self._next_best(run, checkpoint, str(damage))
+            else:
+                return CheckpointSource(str(path), checkpoint.sha256, checkpoint.step)
+        return None
+
+    def _next_best(self, run: Run, damaged: ClaimedCheckpoint, evidence: str) -> ClaimedCheckpoint | None:
+        return repeat(
+            self.sessions,
+            lambda session: records.report_damaged(session, run.id, run.incarnation, damaged.id, evidence),
+            go_on=lambda: not run.asked,
+            what="report_damaged",
+        )
+
+    def _environment(self, claimed: Claimed, scratch: Path, threads: int) -> dict[str, str]:
+        own = {"HOME": str(scratch), "TMPDIR": str(scratch), "OMP_NUM_THREADS": str(threads)}
+        return self.environment | own | cuda_environment(claimed.device_uuids)

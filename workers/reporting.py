@@ -1,0 +1,103 @@
+"""What a run reports, gathered and written in batches, so that a chatty trainer costs the database no more."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exc
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.jobs.records import Batch, write_batch
+from stoker.log import Events
+from stoker.workers.transactions import is_passing, once, repeat
+
+events = Events(__name__)
+POINTS_LIMIT = 200_000  # kept while the database is away; later ones are dropped, with a note
+LOG_LIMIT = 2 * 1024 * 1024
+NOTES_LIMIT = 100
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Report:
+    """Gathers, and writes when a batch is due. One thread uses it."""
+
+    def __init__(self, sessions: sessionmaker[Session], attempt: UUID, incarnation: UUID, batch_seconds: float) -> None:
+        """Write for one attempt, at most every ``batch_seconds``."""
+        self._sessions, self._attempt, self._incarnation = sessions, attempt, incarnation
+        self._pause = self._batch_seconds = batch_seconds
+        self._next = time.monotonic() + batch_seconds  # the first step is reported before the first batch
+        self._progress: dict[str, Any] | None = None
+        self._metrics: dict[str, tuple[list[int], list[float]]] = {}
+        self._points, self._log, self._notes = 0, "", list[str]()
+
+    def progress(self, message: dict[str, Any]) -> None:
+        """Keep the latest progress."""
+        self._progress = {name: value for name, value in message.items() if name != "type"}
+
+    def metrics(self, message: dict[str, Any]) -> None:
+        """Keep points of a curve."""
+        if self._points + len(message["steps"]) > POINTS_LIMIT:
+            self.note(f"points of {message['key']} and others were dropped: the database was away for too long")
+            return
+        steps, values = self._metrics.setdefault(message["key"], ([], []))
+        steps += message["steps"]
+        values += map(float, message["values"])
+        self._points += len(message["steps"])
+
+    def log(self, text: str) -> None:
+        """Keep a piece of the log."""
+        if len(self._log) < LOG_LIMIT:
+            self._log += text
+
+    def note(self, text: str) -> None:
+        """Keep a sentence for the job's events."""
+        if text not in self._notes and len(self._notes) < NOTES_LIMIT:
+            self._notes.append(text)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds until a batch may be written."""
+        return max(0.0, self._next - time.monotonic())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self._progress is None and not (self._metrics or self._log or self._notes)
+
+    def write_if_due(self) -> None:
+        """Write a batch if it is time; when the database is away, keep it and try again later.
+
+        Raises AttemptClosed.
+        """
+        if self.empty or time.monotonic() < self._next:
+            return
+        try:
+            once(self._sessions, self._write)
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            if not is_passing(error):
+                raise
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            events.warning("batch_postponed", attempt=self._attempt, error=str(error.args[0]).splitlines()[0][:300])
+        else:
+            self._clear()
+            self._pause = self._batch_seconds
+        self._next = time.monotonic() + self._pause
+
+    def write_all(self, go_on: Callable[[], bool]) -> None:
+        """Write what is left, before the attempt ends.
+
+        Raises AttemptClosed.
+        """
+        if not self.empty:
+            repeat(self._sessions, self._write, go_on=go_on, what="last_batch")
+            self._clear()
+
+    def _write(self, session: Session) -> None:
+        batch = Batch(self._progress, dict(self._metrics), self._log, tuple(self._notes))
+        write_batch(session, self._attempt, self._incarnation, batch)
+
+    def _clear(self) -> None:
+        self._progress, self._points, self._log = None, 0, ""
+        self._metrics.clear()
+        self._notes.clear()

@@ -1,0 +1,212 @@
+"""One attempt as named steps: claim, prepare, start, watch, finish."""
+
+import errno
+import shutil
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import exc
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.errors import AttemptClosed, DataDamaged, NotFound, Unavailable
+from stoker.jobs import attempts
+from stoker.jobs.attempts import Ending, PredictionsRecord
+from stoker.jobs.failures import Failure
+from stoker.jobs.lifecycle import Outcome, State
+from stoker.log import Events
+from stoker.settings import Settings
+from stoker.workers import findings, host, processes
+from stoker.workers.devices import Inventory
+from stoker.workers.findings import FindingsRefused
+from stoker.workers.logfile import LogFile
+from stoker.workers.membership import Membership
+from stoker.workers.orders import Order
+from stoker.workers.preparation import Preparation, make_scratch
+from stoker.workers.reporting import Report
+from stoker.workers.runs import Asked, Interrupted, Run, Runs
+from stoker.workers.storing import Storing
+from stoker.workers.supervision import Sight, Supervision
+from stoker.workers.trainers import ForkServer, Trainer, allowed_environment
+from stoker.workers.transactions import is_passing, once, repeat
+from stoker.workers.verdict import is_complete, judge
+
+events = Events(__name__)
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+KILL_SECONDS = 10.0
+LEASE_SHARE = 0.8  # of a lease after which a trainer that heard nothing freezes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended, for Flower."""
+
+    outcome: Outcome | None  # None: the attempt was not ours, or was taken away
+    state: State | None = None  # of the job
+    text: str = ""
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs attempts, each in the thread that calls ``run``."""
+
+    sessions: sessionmaker[Session]
+    settings: Settings
+    membership: Membership
+    inventory: Inventory
+    fork_server: ForkServer
+    runs: Runs
+    environment: dict[str, str]  # of the worker; trainers see an allow-list of it
+
+    def run(self, attempt: UUID) -> Ended:
+        """Run an attempt from claim to end; an attempt that is not to run here, or not any more, is left alone."""
+        run = self._claim(attempt)
+        if run is None:
+            return Ended(None)
+        with self.runs.holding(run):
+            try:
+                return self._attempt(run)
+            except AttemptClosed:
+                events.warning("attempt_taken_away", attempt=attempt, job=run.claimed.job_number)
+                return Ended(None)
+
+    def _claim(self, attempt: UUID) -> Run | None:
+        lease = self.settings.lease_seconds
+        before, incarnation = processes.boottime(), self.membership.id
+        try:
+            claimed = once(self.sessions, lambda session: attempts.claim(session, attempt, incarnation, lease))
+        except AttemptClosed:
+            events.info("message_dropped", attempt=attempt, reason="late, doubled or foreign")
+            return None
+        except (exc.DBAPIError, exc.TimeoutError) as error:  # the message comes again while the attempt is placed
+            events.warning("claim_failed", attempt=attempt, error=str(error.args[0]).splitlines()[0][:300])
+            return None
+        events.info("attempt_claimed", attempt=attempt, job=claimed.job_number, ordinal=claimed.ordinal)
+        return Run(claimed, incarnation, before + LEASE_SHARE * lease)
+
+    def _attempt(self, run: Run) -> Ended:
+        root = self.settings.home / "scratch" / self.membership.offer.name
+        report = Report(self.sessions, run.id, run.incarnation, self.settings.batch_seconds)
+        scratch = root / str(run.id)
+        try:
+            ending = self._work(run, make_scratch(root, run), report)
+            report.write_all(lambda: run.asked is not Asked.CLOSED)
+            return self._finish(run, ending)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _work(self, run: Run, scratch: Path, report: Report) -> Ending:
+        """Prepare, start and watch; every way in which that can end becomes an ending.
+
+        Raises AttemptClosed.
+        """
+        try:
+            order = self._preparation().order(run, scratch)
+            run.check()
+            sight, storing = self._watch(run, replace(order, deadline=run.deadline), scratch, report)
+            return self._judge(run, sight, scratch, storing)
+        except AttemptClosed:
+            raise
+        except Interrupted:
+            if run.asked is Asked.CLOSED:
+                raise AttemptClosed(run.id) from None
+            return judge(run.asked, Sight())
+        except (DataDamaged, NotFound) as error:
+            return failed("data_missing", str(error))
+        except Unavailable as error:
+            return failed("worker_lost", str(error), Outcome.LOST)
+        except OSError as error:
+            events.error("run_failed", attempt=run.id)
+            return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
+        except Exception as error:
+            events.error("run_failed", attempt=run.id)
+            return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
+
+    def _preparation(self) -> Preparation:
+        visible = allowed_environment(self.environment)
+        return Preparation(self.sessions, self.inventory, visible, self.settings.cache)
+
+    def _watch(self, run: Run, order: Order, scratch: Path, report: Report) -> tuple[Sight, Storing]:
+        """Start a trainer and watch it; whatever happens, it is gone afterwards, and its checkpoints are stored."""
+        log = LogFile(scratch / "output.log")
+        storing = Storing(self.sessions, run, scratch)
+        trainer = None
+        try:
+            trainer = self.fork_server.spawn(order, log.writer)
+            run.attach(trainer)
+            first_step = partial(self._first_step, run)
+            sight = Supervision(run, trainer, log, report, storing, self.settings, first_step).watch()
+        finally:
+            run.attach(None)
+            if trainer:
+                _end(trainer)
+            storing.finish()
+            log.close()
+        for refusal in storing.refused:
+            report.note(refusal)
+        return sight, storing
+
+    def _first_step(self, run: Run) -> bool:
+        """Note the first step; whether that worked.
+
+        Raises AttemptClosed.
+        """
+        machine = host.machine(run.claimed.device, self.membership.offer.devices, self.membership.offer.cpu_model)
+        try:
+            once(self.sessions, lambda session: attempts.first_step(session, run.id, run.incarnation, machine))
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            if not is_passing(error):
+                raise
+            return False
+        return True
+
+    def _judge(self, run: Run, sight: Sight, scratch: Path, storing: Storing) -> Ending:
+        """Turn what was seen into an ending; a result counts only once it was checked."""
+        if run.asked is Asked.CLOSED:
+            raise AttemptClosed(run.id)
+        if not is_complete(sight) or sight.result is None or sight.predictions is None:
+            return judge(run.asked, sight)
+        try:
+            found = findings.read(scratch, sight.result, sight.predictions)
+            sprite = storing.images(sight.images) if sight.images and sight.images["count"] == found.count else None
+        except FindingsRefused as refusal:
+            return failed("user_error", f"its result was refused: {refusal}")
+        made = PredictionsRecord(found.count, found.packed, found.classes, sprite)
+        accuracy = f"accuracy {found.document['accuracy']:.2%}"
+        return Ending(Outcome.SUCCEEDED, accuracy, result=found.document, predictions=made)
+
+    def _finish(self, run: Run, ending: Ending) -> Ended:
+        state = repeat(
+            self.sessions,
+            lambda session: attempts.finish(session, run.id, run.incarnation, ending),
+            go_on=lambda: run.asked is not Asked.CLOSED,
+            what="finish",
+        )
+        klass = ending.failure.klass if ending.failure else None
+        events.info(
+            "attempt_ended",
+            attempt=run.id,
+            job=run.claimed.job_number,
+            outcome=ending.outcome,
+            state=state,
+            klass=klass,
+        )
+        return Ended(ending.outcome, state, ending.reason, ending.failure)
+
+
+def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED) -> Ending:
+    """An attempt that failed, or was lost, by what its supervisor met."""
+    return Ending(outcome, klass, Failure(klass, evidence))
+
+
+def _end(trainer: Trainer) -> None:
+    """Kill what is left of a trainer, see it gone, and let go of it."""
+    until = time.monotonic() + KILL_SECONDS
+    if trainer.status is None:
+        trainer.kill()
+    while not trainer.gone and time.monotonic() < until:
+        trainer.wait(0.2)
+    trainer.close()

@@ -1,0 +1,108 @@
+"""The attempts that run in this process, and what is asked of each."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from uuid import UUID
+
+from stoker.errors import StokerError
+from stoker.jobs.attempts import Claimed
+from stoker.workers.trainers import Trainer
+
+
+class Asked(IntEnum):
+    """What is asked of a run; a higher one replaces a lower one."""
+
+    NOTHING = 0
+    STOP = 1  # the worker stops: checkpoint, queue again
+    PREEMPT = 2  # checkpoint, queue again
+    CANCEL = 3
+    CLOSED = 4  # the attempt was taken away: kill the trainer, write nothing
+
+
+class Interrupted(StokerError):
+    """A step of a run was broken off, because something was asked of the run."""
+
+    code = "interrupted"
+
+
+class Run:
+    """One attempt that this process has claimed."""
+
+    def __init__(self, claimed: Claimed, incarnation: UUID, deadline: float) -> None:
+        """Begin with the lease of the claim by this incarnation; ``deadline`` in CLOCK_BOOTTIME."""
+        self.claimed, self.incarnation, self.deadline = claimed, incarnation, deadline
+        self.began = time.monotonic()
+        self.asked = Asked.NOTHING
+        self._lock = threading.Lock()
+        self._trainer: Trainer | None = None
+
+    @property
+    def id(self) -> UUID:
+        """The attempt's."""
+        return self.claimed.attempt_id
+
+    def ask(self, asked: Asked) -> None:
+        """Ask for something, from any thread; the thread of the run acts on it at once."""
+        with self._lock:
+            self.asked = max(self.asked, asked)
+            if self._trainer:
+                self._trainer.wake()
+
+    def attach(self, trainer: Trainer | None) -> None:
+        """Say which trainer is to be woken by ``ask``."""
+        with self._lock:
+            self._trainer = trainer
+
+    def check(self) -> None:
+        """Raise Interrupted if anything was asked; called often by steps that take long."""
+        if self.asked:
+            raise Interrupted(self.asked.name)
+
+
+class Runs:
+    """All of them, by attempt."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = threading.Lock()
+        self._runs: dict[UUID, Run] = {}
+        self._stopping = False
+
+    @contextmanager
+    def holding(self, run: Run) -> Iterator[None]:
+        """Keep a run in the list for a while."""
+        with self._lock:
+            self._runs[run.id] = run
+            stopping = self._stopping
+        if stopping:
+            run.ask(Asked.STOP)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._runs[run.id]
+
+    def all(self) -> list[Run]:
+        """Those that run now."""
+        with self._lock:
+            return list(self._runs.values())
+
+    def find(self, attempt: UUID) -> Run | None:
+        """The run of an attempt, if it runs here."""
+        with self._lock:
+            return self._runs.get(attempt)
+
+    def stop(self) -> None:
+        """Ask all to stop, and those that come later too."""
+        with self._lock:
+            self._stopping = True
+        for run in self.all():
+            run.ask(Asked.STOP)
+
+    def close(self) -> None:
+        """Tell all that their attempts were taken away."""
+        for run in self.all():
+            run.ask(Asked.CLOSED)

@@ -1,0 +1,101 @@
+"""Checkpoints and test images from a trainer's folder into the database, beside the watching."""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.errors import AttemptClosed
+from stoker.jobs import blobs, records
+from stoker.log import Events
+from stoker.workers.findings import FindingsRefused, check_images, digest_of, open_handed_in, pieces
+from stoker.workers.runs import Asked, Run
+from stoker.workers.transactions import persist, repeat
+
+T = TypeVar("T")
+events = Events(__name__)
+
+
+class Storing:
+    """A thread of its own for what takes long, started with the first checkpoint: a stop must not wait for it."""
+
+    def __init__(self, sessions: sessionmaker[Session], run: Run, scratch: Path) -> None:
+        """Store for one run."""
+        self._sessions, self._run, self._scratch = sessions, run, scratch
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="storing")
+        self.refused: list[str] = []  # for the job's log
+
+    def checkpoint(self, message: dict[str, Any]) -> None:
+        """Store a checkpoint that the trainer announced, in the order of the announcements."""
+        self._pool.submit(self._store_checkpoint, message)
+
+    def finish(self) -> None:
+        """Wait until everything is stored; what could not be was reported."""
+        self._pool.shutdown(wait=True)
+
+    def images(self, message: dict[str, Any]) -> int:
+        """Store the strip of test images, unless the team has it, and return its id.
+
+        Raises FindingsRefused.
+        """
+        team = self._run.claimed.team_id
+        with open_handed_in(self._scratch, message["path"]) as file:
+            check_images(message, file.seek(0, 2))
+            file.seek(0)
+            sha256 = bytes.fromhex(digest_of(file))
+            known = self._repeat(lambda session: records.find_sprite(session, team, sha256), "find_sprite")
+            if known is not None:
+                return known
+            stored = self._store(file)
+        shape = {name: message[name] for name in ("count", "height", "width", "channels")}
+        return self._repeat(
+            lambda session: records.add_sprite(session, team, sha256=sha256, blob_id=stored.blob_id, **shape),
+            "add_sprite",
+        )
+
+    def _store_checkpoint(self, message: dict[str, Any]) -> None:
+        try:
+            self._store_verified(message)
+        except AttemptClosed:
+            self._run.ask(Asked.CLOSED)
+        except FindingsRefused as refusal:
+            self.refused.append(f"a checkpoint was not kept: {refusal}")
+        except Exception as error:  # the training goes on; the one before is still there
+            events.error("checkpoint_not_stored", attempt=self._run.id, step=message["step"])
+            self.refused.append(f"the checkpoint of step {message['step']} was not kept: {type(error).__name__}")
+
+    def _store_verified(self, message: dict[str, Any]) -> None:
+        with open_handed_in(self._scratch, message["path"]) as file:
+            if file.seek(0, 2) != message["bytes"]:
+                raise FindingsRefused(f"step {message['step']}: it has another length than was announced")
+            stored = self._store(file)
+        if stored.sha256.hex() != message["sha256"]:  # bytes that no row names are collected later
+            raise FindingsRefused(f"step {message['step']}: its bytes are not those that were announced")
+        self._repeat(
+            lambda session: records.add_checkpoint(
+                session,
+                self._run.id,
+                self._run.incarnation,
+                step=message["step"],
+                epoch=message["epoch"],
+                sha256=stored.sha256,
+                size=stored.size,
+                blob_id=stored.blob_id,
+                metrics=message["metrics"],
+            ),
+            "add_checkpoint",
+        )
+        (self._scratch / message["path"]).unlink(missing_ok=True)
+
+    def _store(self, file: io.BufferedReader) -> blobs.Stored:
+        def work() -> blobs.Stored:
+            file.seek(0)
+            return blobs.store(self._sessions, self._run.claimed.team_id, pieces(file))
+
+        return persist(work, go_on=lambda: self._run.asked is not Asked.CLOSED, what="store")
+
+    def _repeat(self, work: Callable[[Session], T], what: str) -> T:
+        return repeat(self._sessions, work, go_on=lambda: self._run.asked is not Asked.CLOSED, what=what)

@@ -1,0 +1,191 @@
+"""Watch one trainer from its order to its end: take what it says, pass on what is asked, stop it when it must stop."""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from stoker.log import Events
+from stoker.settings import Settings
+from stoker.workers import host
+from stoker.workers.logfile import LogFile
+from stoker.workers.reporting import Report
+from stoker.workers.runs import Asked, Run
+from stoker.workers.storing import Storing
+from stoker.workers.trainers import Trainer
+
+events = Events(__name__)
+LONGEST_WAIT_SECONDS = 1.0
+STACKS_SECONDS = 0.5  # for a stalled trainer to print its stacks
+LAST_GRACE_SECONDS = 1.0  # between SIGTERM and SIGKILL when the whole worker stops
+LOG_SECONDS = 0.5
+KILL_SECONDS = 30.0  # for SIGKILL to be effective
+
+
+class Limit(Enum):
+    """Why Stoker itself stopped a trainer."""
+
+    TIME = "time_limit"
+    STALLED = "stalled"
+
+
+@dataclass(slots=True)
+class Sight:
+    """What was seen of a trainer; all that the verdict needs."""
+
+    status: int | None = None  # exit code, minus the signal, or LOST
+    limit: Limit | None = None
+    failure: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    predictions: dict[str, Any] | None = None
+    images: dict[str, Any] | None = None
+    stopped: bool = False  # it said that it stopped as asked
+    memory_kills: int = 0  # processes that the kernel killed for want of memory, meanwhile
+    last_lines: str = ""
+
+
+class Supervision:
+    """One trainer under watch. ``watch`` returns when it is gone and all that it said was taken."""
+
+    def __init__(
+        self,
+        run: Run,
+        trainer: Trainer,
+        log: LogFile,
+        report: Report,
+        storing: Storing,
+        settings: Settings,
+        on_first_step: Callable[[], bool],
+    ) -> None:
+        """``on_first_step`` notes the first step, and returns whether that worked."""
+        self._run, self._trainer, self._log, self._report, self._storing = run, trainer, log, report, storing
+        self._settings, self._on_first_step = settings, on_first_step
+        self.sight = Sight(memory_kills=host.out_of_memory_kills())
+        self._moved = self._active()
+        self._position: tuple[Any, ...] = ()  # the progress that moved last
+        self._first_step_due = False
+        self._answered = Asked.NOTHING
+        self._steps: list[tuple[float, Callable[[], None]]] = []  # what is still to be done to stop it, and when
+        self._next_log = 0.0
+        self._told = 0  # refusals that were passed on
+
+    def watch(self) -> Sight:
+        """Watch until the end.
+
+        Raises AttemptClosed; the trainer is then still there.
+        """
+        while not self._trainer.gone:
+            for message in self._trainer.wait(self._wait_seconds()):
+                self._take(message)
+            self._answer()
+            self._check_limits()
+            self._act()
+            self._write()
+        self._finish()
+        return self.sight
+
+    def _active(self) -> float:
+        """Monotonic seconds in which it was not frozen: what limits are measured by."""
+        now = time.monotonic()
+        return now - self._trainer.time_frozen(now)
+
+    def _wait_seconds(self) -> float:
+        waits = [LONGEST_WAIT_SECONDS]
+        if self._steps:
+            waits.append(self._steps[0][0] - time.monotonic())
+        if not self._report.empty:
+            waits.append(self._report.wait_seconds)
+        if self._first_step_due:
+            waits.append(0.1)
+        return max(0.0, min(waits))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "progress":
+            self._report.progress(message)
+            position = (message["phase"], message["epoch"], message["step"])
+            if position != self._position or message["phase"] == "prepare":
+                self._position, self._moved = position, self._active()
+        elif kind == "metrics":
+            self._report.metrics(message)
+        elif kind == "first_step":
+            self._first_step_due = True
+        elif kind == "checkpoint":
+            self._storing.checkpoint(message)
+        elif kind == "note":
+            self._report.note(message["text"])
+        elif kind in ("failure", "result", "predictions", "images"):
+            setattr(self.sight, kind, message)
+        elif kind == "stopped":
+            self.sight.stopped = True
+        if self._first_step_due:
+            self._first_step_due = not self._on_first_step()
+
+    def _answer(self) -> None:
+        """Begin to do what is asked, unless something stronger is being done."""
+        if (asked := self._run.asked) <= self._answered:
+            return
+        self._answered = asked
+        settings, trainer = self._settings, self._trainer
+        if asked is Asked.CLOSED:
+            self._plan((0.0, trainer.kill))
+        elif asked is Asked.CANCEL:
+            self._plan((0.0, self._terminate), (settings.cancel_grace_seconds, trainer.kill))
+        else:
+            ask = (0.0, lambda: trainer.ask("stop"))
+            stops = asked is Asked.STOP
+            grace = settings.stop_grace_seconds if stops else settings.preempt_grace_seconds
+            last = LAST_GRACE_SECONDS if stops else settings.cancel_grace_seconds
+            self._plan(ask, (grace, self._terminate), (grace + last, trainer.kill))
+
+    def _check_limits(self) -> None:
+        if self._steps or self._answered or self.sight.limit or self._trainer.status is not None:
+            return
+        left, active = self._run.claimed.time_left_seconds, self._active()
+        if left is not None and active - self._run.began > left:
+            self.sight.limit = Limit.TIME
+            self._plan((0.0, self._terminate), (self._settings.cancel_grace_seconds, self._trainer.kill))
+        elif active - self._moved > self._run.claimed.spec.stall_timeout:
+            self.sight.limit = Limit.STALLED
+            stacks = (0.0, lambda: self._trainer.signal(signal.SIGUSR1))
+            self._plan(stacks, (STACKS_SECONDS, self._trainer.kill))
+
+    def _plan(self, *steps: tuple[float, Callable[[], None]]) -> None:
+        now = time.monotonic()
+        self._steps = [(now + seconds, act) for seconds, act in steps] + [
+            (now + steps[-1][0] + KILL_SECONDS, self._give_up)
+        ]
+
+    def _act(self) -> None:
+        while self._steps and time.monotonic() >= self._steps[0][0]:
+            self._steps.pop(0)[1]()
+
+    def _terminate(self) -> None:
+        self._trainer.signal(signal.SIGTERM)
+
+    def _give_up(self) -> None:
+        """Leave behind what not even SIGKILL has ended, stuck in the kernel; its device is not to be trusted."""
+        events.error("trainer_unkillable", attempt=self._run.id, pid=self._trainer.pid)
+        self._trainer.abandon()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_log:
+            self._next_log = now + LOG_SECONDS
+            self._report.log(self._log.read())
+        refused = self._trainer.inbox.refused
+        for refusal in refused[self._told :]:
+            self._report.note(f"the trainer sent {refusal}: dropped")
+        self._told = len(refused)
+        if self._first_step_due:
+            self._first_step_due = not self._on_first_step()
+        self._report.write_if_due()
+
+    def _finish(self) -> None:
+        sight = self.sight
+        sight.status = self._trainer.status
+        sight.memory_kills = host.out_of_memory_kills() - sight.memory_kills
+        self._report.log(self._log.read_end())
+        sight.last_lines = self._log.last_lines(12)

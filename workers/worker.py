@@ -1,0 +1,206 @@
+"""A worker process, put together: who it is, what it offers, and the parts that run in it."""
+
+import re
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.exceptions import SecurityWarning
+from sqlalchemy import Engine
+
+from stoker.errors import SettingInvalid, StackError
+from stoker.jobs.database import connect, sessions
+from stoker.jobs.dispatcher import Dispatcher
+from stoker.jobs.fleet import Offer
+from stoker.log import Events
+from stoker.messages.app import make_app, queue_of, send
+from stoker.settings import Settings
+from stoker.workers import devices, flower, host, processes, tasks
+from stoker.workers.flower import Announcements
+from stoker.workers.lease import LeaseKeeper
+from stoker.workers.membership import Membership
+from stoker.workers.orders import Order
+from stoker.workers.preparation import empty_folder
+from stoker.workers.runner import Runner
+from stoker.workers.runs import Runs
+from stoker.workers.trainers import COMMAND, ForkServer, allowed_environment
+from stoker.workers.transactions import persist
+
+events = Events(__name__)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SPARE_THREADS = 4  # for messages that will be dropped, beside the most attempts that are placed here
+DATABASE_SECONDS = 60.0  # to wait for a database that starts at the same time
+CANARY_SECONDS = 60.0
+
+
+class Worker:
+    """One worker. ``serve`` returns when it was asked to stop."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], command: Sequence[str] = COMMAND) -> None:
+        """Check the settings; ``command`` starts the fork server.
+
+        Raises SettingInvalid.
+        """
+        self.settings, self._environ = settings, dict(environ)
+        self.name = worker_name(settings)
+        if settings.database_url is None or settings.broker_url is None:
+            missing = "STOKER_DATABASE_URL" if settings.database_url is None else "STOKER_BROKER_URL"
+            raise SettingInvalid(missing, "is not set", "a worker needs the database and the broker")
+        if settings.worker_attempts < 1:
+            raise SettingInvalid("STOKER_WORKER_ATTEMPTS", "is 0", "let a worker run at least one attempt")
+        self._url, self._broker = settings.database_url, settings.broker_url
+        self._inventory = devices.inventory(settings.worker_devices)
+        self._fork_server = ForkServer(environ, command, owns_process=True)
+        self._runs = Runs()
+        self.health = settings.home / "run" / f"worker-{self.name}.health"
+
+    def serve(self) -> None:
+        """Register, take jobs, and when asked to stop, hand them back.
+
+        Raises NameTaken, StackError, and what the database raises when it cannot be reached at all.
+        """
+        processes.adopt_orphans()
+        self._fork_server.start()
+        try:
+            self._serve()
+        finally:
+            self._fork_server.close()
+
+    def _serve(self) -> None:
+        engine = connect(self._url, pool_size=5, application=f"stoker worker {self.name}")
+        membership = Membership(sessions(engine), self.offer(), self.settings.lease_seconds)
+        self._fork_server.wait_ready()
+        self.canary()
+        persist(membership.join, go_on=_for_seconds(DATABASE_SECONDS), what="register")
+        empty_folder(self.settings.home / "scratch" / self.name)  # of incarnations that are no more
+        self.health.parent.mkdir(parents=True, exist_ok=True)
+        keeper = LeaseKeeper(self.settings, self._url, membership, self._runs, self._fork_server, self.health)
+        keeper.start()
+        try:
+            self._consume(engine, membership)
+        finally:
+            keeper.stop()
+            membership.leave("the worker was stopped")
+            self.health.unlink(missing_ok=True)
+            engine.dispose()
+
+    def _consume(self, engine: Engine, membership: Membership) -> None:
+        app = make_app(self._broker)
+        runner = Runner(
+            sessions(engine),
+            self.settings,
+            membership,
+            self._inventory,
+            self._fork_server,
+            self._runs,
+            allowed_environment(self._environ),
+        )
+        announcements = Announcements()
+        tasks.register(app, runner, announcements)
+        flower.install_revoke(sessions(engine))
+        app.steps["consumer"].add(flower.replay_step(announcements))
+        app.steps["worker"].add(_drain_step(self._runs))
+        dispatcher = Dispatcher(engine, partial(send, using=app), self.settings)
+        dispatcher.start()
+        try:
+            self._celery(app).start()
+        finally:
+            dispatcher.stop()
+
+    def _celery(self, app: Celery) -> Any:
+        warnings.filterwarnings("ignore", category=SecurityWarning)  # root: meant for pickled messages; ours are JSON
+        app.conf.worker_consumer = "stoker.workers.consumer:Consumer"
+        return app.Worker(
+            hostname=f"{self.name}@{socket.gethostname()}",
+            queues=[queue_of(self.name)],
+            concurrency=self.settings.worker_attempts + SPARE_THREADS,
+            without_gossip=True,
+            without_mingle=True,
+            loglevel="WARNING",
+            quiet=True,
+        )
+
+    def offer(self) -> Offer:
+        """What this worker offers."""
+        settings = self.settings
+        return Offer(
+            name=self.name,
+            cpus_milli=host.offered_cpus_milli(settings.worker_cpus),
+            memory_bytes=host.offered_memory_bytes(settings.worker_memory_bytes),
+            attempts_limit=settings.worker_attempts,
+            cpu_model=host.cpu_model(),
+            devices=self._inventory.devices(),
+        )
+
+    def canary(self) -> None:
+        """Let a forked child make one training step, on a device if there is one.
+
+        Raises StackError: forked children cannot train here.
+        """
+        found = self._inventory.devices()[:1]
+        uuids = [device.uuid for device in found]
+        scratch = self.settings.home / "scratch" / self.name / "canary"
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        order = Order(
+            id="canary",
+            task={"kind": "canary", "device": self._inventory.torch_device(uuids)},
+            environment=allowed_environment(self._environ) | devices.cuda_environment(uuids),
+            scratch=str(scratch),
+            title="canary",
+            deadline=processes.boottime() + CANARY_SECONDS,
+        )
+        trainer = self._fork_server.spawn(order, sys.stderr.fileno())
+        go_on = _for_seconds(CANARY_SECONDS)
+        while not trainer.gone and go_on():
+            trainer.wait(1.0)
+        trainer.kill()
+        trainer.close()
+        if trainer.status != 0:
+            raise StackError(f"a training step in a forked child failed (status {trainer.status}); see the log above")
+
+
+def worker_name(settings: Settings) -> str:
+    """The worker's stable name: as set, or the host's.
+
+    Raises SettingInvalid.
+    """
+    name = settings.worker_name or socket.gethostname()
+    if not NAME.fullmatch(name):
+        raise SettingInvalid("STOKER_WORKER_NAME", f"{name[:100]!r} is not a name", "use letters, digits, . _ -")
+    return name
+
+
+def _drain_step(runs: Runs) -> type:
+    """A bootstep that asks all runs to stop when Celery stops, by SIGTERM or by Flower's shutdown alike."""
+
+    class Drain(bootsteps.StartStopStep):
+        """Runs before the pool waits for its threads."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            """Take over SIGHUP, at which Celery would start itself anew beside our fork server."""
+            del worker
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        def close(self, worker: Any) -> None:
+            """Ask for checkpoints and ends."""
+            del worker
+            events.info("worker_stopping", runs=len(runs.all()))
+            runs.stop()
+
+        def stop(self, worker: Any) -> None:
+            """Nothing: the pool waits for the runs."""
+
+    return Drain
+
+
+def _for_seconds(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
