@@ -149,6 +149,9 @@ def server() -> Iterator[Finding]:
     except NoServer as error:
         yield Finding("server", "note", "none known", str(error))
         return
+    except StokerError as error:
+        yield Finding("server", "problem", str(error), "correct the setting")
+        return
     with client:
         try:
             user = client.whoami()

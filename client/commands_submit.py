@@ -157,9 +157,8 @@ def _announce(job: Job, *, quiet: bool, json_wanted: bool) -> None:
     elif quiet:
         click.echo(job.number)
     else:
-        reason = job.document.get("reason") or {}
-        place = f"#{job.position} in queue: " if job.position else ""
-        click.echo(
-            safe(f"{job.number} {job.document['state']}  {job.name}  {place}{reason.get('sentence') or ''}").rstrip()
-        )
+        reason = job.document.get("reason") or job.reason()  # the answer to a submit does not wait for the planner
+        place = f"#{reason['position']} in queue: " if reason.get("position") else ""
+        words = f"{job.number} {job.document['state']}  {job.name}  {place}{reason.get('sentence') or ''}"
+        click.echo(safe(words.rstrip()))
         click.echo(safe(job.url))

@@ -1,0 +1,251 @@
+"""The Python client against a real API: a job is a future."""
+
+import io
+import pickle
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from stoker.client.access import remember, resolve
+from stoker.client.client import Client
+from stoker.client.errors import JobCancelled, JobFailed, NoServer, ServerUnreachable, rebuild
+from stoker.client.events import Event, parse
+from stoker.client.uploads import Upload
+from stoker.errors import AlreadyFinal, InvalidInput, JobNotFound, KeyReused, NotAuthenticated, NotFound, StokerError
+from stoker.jobs.documents import DocumentInvalid
+from stoker.jobs.records import Batch
+from stoker.settings import Settings
+from tests.support.server import Server, serve
+
+
+@pytest.fixture
+def server(database_url: str, home: Path) -> Iterator[Server]:
+    """A real API."""
+    with serve(database_url, home) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A client of that API."""
+    with Client(server.url, server.token) as made:
+        yield made
+
+
+def small(client: Client, **fields: Any) -> int:
+    """Submit a small job; its number."""
+    return client.train(**{"dataset": "digits", "memory": 10**8, **fields}).number
+
+
+def test_a_job_is_a_future(server: Server, client: Client) -> None:
+    job = client.train(dataset="digits", epochs=3, name="first", memory=10**8)
+    assert (job.state, job.name, job.position) == ("queued", "first", 1)
+    attempt = server.start()
+    server.renew()
+    heard: list[Event] = []
+    reader = threading.Thread(target=lambda: heard.extend(job.events()))
+    reader.start()
+    progress = {"epoch": 1, "epochs": 3, "step": 10, "steps": 30}
+    server.report(attempt, Batch(progress=progress, metrics={"loss": ([5, 10], [2.0, 1.5])}, log="hello\n"))
+    server.succeed(attempt)
+    result = job.result(timeout=20)
+    reader.join(20)
+    assert (result.accuracy, result.test_images, result.per_class["dog"]) == (0.75, 4, 0.5)
+    assert heard[-1].kind == "end"
+    assert heard[-1].data["state"] == "succeeded"
+    assert {"state", "metric", "log", "end"} <= {event.kind for event in heard}
+    assert job.metrics("loss").values == [2.0, 1.5]
+    assert job.metrics("unknown").steps == []
+    assert list(job.metrics()) == ["loss"]
+    assert "".join(job.logs()) == "hello\n"
+    assert [item["name"] for item in job.history()][-1] == "succeed"
+    assert [item["outcome"] for item in job.attempts()] == ["succeeded"]
+    found = job.predictions(wrong=True)
+    assert (found.count, len(found), found.accuracy) == (4, 1, 0.75)
+    assert [(item.label, item.predicted, item.correct) for item in found] == [("dog", "cat", False)]
+    assert job.reason()["code"] == "succeeded"
+    with pytest.raises(NotFound):
+        _ = job.checkpoints.latest
+
+
+def test_a_failure_raises_with_the_remote_traceback(server: Server, client: Client) -> None:
+    job = client.job(small(client))
+    server.fail(server.start())
+    with pytest.raises(JobFailed, match="ValueError: no") as caught:
+        job.result(timeout=20)
+    assert caught.value.failure_class == "user_error"
+
+
+def test_a_cancelled_job_raises_and_cancelling_is_idempotent(server: Server, client: Client) -> None:
+    job = client.job(small(client))
+    assert job.cancel().state == "cancelled"
+    job.cancel()
+    with pytest.raises(JobCancelled):
+        job.result(timeout=20)
+    ended = client.job(small(client))
+    server.succeed(server.start())
+    with pytest.raises(AlreadyFinal, match="succeeded"):
+        ended.cancel()
+
+
+def test_waiting_ends_with_the_timeout_and_the_job_goes_on(server: Server, client: Client) -> None:
+    job = client.job(small(client))
+    with pytest.raises(TimeoutError):
+        job.result(timeout=0.3)
+    assert job.state == "queued"
+
+
+def test_the_same_key_gives_the_same_job(server: Server, client: Client) -> None:
+    assert small(client, key="a") == small(client, key="a")
+    with pytest.raises(KeyReused):
+        small(client, key="a", epochs=7)
+    assert small(client) != small(client)
+
+
+def test_lists_are_paged_and_names_mean_the_latest(server: Server, client: Client) -> None:
+    numbers = [small(client, name=name) for name in ("a", "b", "a", "a", "c")]
+    assert [job.number for job in client.jobs(limit=2)] == numbers[::-1]
+    assert [job.number for job in client.jobs(name="a", limit=1)] == [numbers[3], numbers[2], numbers[0]]
+    assert client.job("a").number == numbers[3]
+    assert client.job(str(numbers[1])).name == "b"
+    assert [job.number for job in client.jobs(state=("running", "failed"))] == []
+    with pytest.raises(NotFound):
+        client.job("nobody")
+    with pytest.raises(JobNotFound):
+        client.job(10**9)
+
+
+def test_errors_of_the_server_arrive_as_their_own_classes(server: Server, client: Client) -> None:
+    with Client(server.url, "stk_" + "x" * 43) as stranger, pytest.raises(NotAuthenticated):
+        stranger.whoami()
+    with pytest.raises(InvalidInput, match="nowhere") as refused:
+        small(client, dataset="nowhere")
+    assert refused.value.field == "train.dataset"
+    with pytest.raises(JobNotFound) as caught:
+        client.job(10**9)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again, NotFound)
+    assert str(again) == str(caught.value)
+    with pytest.raises(InvalidInput, match="state"):
+        list(client.jobs(state="sleeping"))
+
+
+def test_a_wrong_spec_is_refused_before_anything_is_sent() -> None:
+    with Client("http://127.0.0.1:9", "stk_x") as nowhere, pytest.raises(DocumentInvalid, match=r"did you mean epochs"):
+        nowhere.train(dataset="digits", epcohs=3)
+
+
+def test_an_unreachable_server_has_its_own_error() -> None:
+    with Client("http://127.0.0.1:9", "stk_x") as nowhere, pytest.raises(ServerUnreachable, match="stoker up"):
+        nowhere.whoami()
+
+
+@pytest.mark.parametrize("code", ["invalid", "unrunnable", "setting_invalid", "invalid_document"])
+def test_invalid_input_keeps_field_problem_and_fix(code: str) -> None:
+    error = rebuild(422, {"code": code, "detail": "x", "errors": [{"field": "a", "problem": "b", "fix": "c"}]})
+    assert isinstance(error, InvalidInput)
+    assert (error.field, error.problem, error.fix) == ("a", "b", "c")
+
+
+def test_an_unknown_code_is_a_stoker_error() -> None:
+    error = rebuild(507, {"code": "from_the_future", "detail": "the disk is full"})
+    assert isinstance(error, StokerError)
+    assert "the disk is full" in str(error)
+
+
+def image_folder(root: Path) -> Path:
+    """Two classes, two images each, for training and for testing."""
+    for split in ("train", "test"):
+        for number, name in enumerate(("cat", "dog")):
+            (root / split / name).mkdir(parents=True)
+            for index in range(2):
+                Image.new("RGB", (8, 8), (100 * number, 50 * index, 0)).save(root / split / name / f"{index}.png")
+    (root / ".hidden").write_text("not for upload")
+    return root
+
+
+def test_a_folder_is_uploaded_once(server: Server, client: Client, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "data")
+    sent: list[tuple[int, int]] = []
+    made = client.upload_dataset("pets", folder, progress=lambda done, total: sent.append((done, total)))
+    assert sent[-1][0] == sent[-1][1] == made["bytes"]
+    assert made["classes"] == ["cat", "dog"]
+    sent.clear()
+    assert client.upload_dataset("pets", folder, progress=lambda *_: sent.append((0, 0)))["digest"] == made["digest"]
+    assert sent == []
+    assert [item["name"] for item in client.datasets()] == ["pets"]
+    assert small(client, dataset="pets") > 0
+
+
+def test_the_same_folder_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
+    one, two = (Upload.of(image_folder(tmp_path / name)) for name in ("one", "a-longer-name"))
+    content = b"".join(one.pieces())
+    assert len(content) == one.size
+    assert one.sha256() == two.sha256()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = archive.getnames()
+    assert names == sorted(names)
+    assert len(names) == 8
+
+
+def test_what_cannot_be_uploaded_is_named(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "data")
+    (folder / "train" / "cat" / "link.png").symlink_to("0.png")
+    with pytest.raises(InvalidInput, match=r"link\.png is a link"):
+        Upload.of(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInput, match="no files"):
+        Upload.of(tmp_path / "empty")
+    with pytest.raises(InvalidInput, match="cannot read"):
+        Upload.of(tmp_path / "nowhere")
+
+
+def test_a_file_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "data")
+    upload = Upload.of(folder)
+    (folder / "train" / "dog" / "1.png").write_bytes(b"x")
+    with pytest.raises(InvalidInput, match="changed while it was read"):
+        list(upload.pieces())
+
+
+def test_events_are_parsed_as_the_standard_says() -> None:
+    lines = [
+        ": comment",
+        "id: 1-2",
+        "event: log",
+        'data: {"a":',
+        "data: 1}",
+        "",
+        "data: no json",
+        "",
+        "event: end",
+        "data: {}",
+        "",
+    ]
+    assert list(parse(lines)) == [Event("log", {"a": 1}, "1-2"), Event("end", {}, "1-2")]
+
+
+def test_a_token_in_a_file_is_used_for_its_own_address_only(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings = Settings(home=home)
+    with pytest.raises(NoServer):
+        resolve(settings)
+    path = remember("http://team:1/", "stk_team")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (resolve(settings).url, resolve(settings).token) == ("http://team:1", "stk_team")
+    (home / "url").write_text("http://127.0.0.1:2\n")
+    (home / "token").write_text("stk_here\n")
+    assert resolve(settings).token == "stk_here"
+    assert resolve(settings, "http://team:1").token == "stk_team"
+    assert resolve(settings, "http://elsewhere:3").token is None
+    assert resolve(Settings(home=home, url="http://team:1", token="stk_env")).token == "stk_env"
+    assert "stk_" not in repr(resolve(settings))
+    with pytest.raises(InvalidInput, match="not an address"):
+        resolve(settings, "ftp://team")

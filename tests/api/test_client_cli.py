@@ -1,0 +1,258 @@
+"""The command line against a real API: what is printed, and every exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from stoker.client.cli import cli
+from stoker.client.client import Client
+from stoker.jobs.records import Batch
+from tests.api.test_client import image_folder
+from tests.support.server import Server, serve
+from tests.support.waiting import wait_for
+
+Run = Callable[..., Result]
+SMALL = ("--dataset", "digits", "--memory", "100MB")
+HOSTILE = "<script>\U0001f600'; DROP"  # allowed in a name: it must only ever be shown
+
+
+@pytest.fixture
+def server(database_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A real API, known to the command line by its environment."""
+    with serve(database_url, home) as running:
+        monkeypatch.setenv("STOKER_URL", running.url)
+        monkeypatch.setenv("STOKER_TOKEN", running.token)
+        monkeypatch.setenv("STOKER_HOME", str(home))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        yield running
+
+
+@pytest.fixture
+def run(server: Server) -> Run:
+    """Run a command in this process."""
+    return lambda *arguments, **options: CliRunner().invoke(cli, arguments, **options)
+
+
+def submit(run: Run, *arguments: str) -> str:
+    """Submit a small job; its number."""
+    result = run("train", *SMALL, "-q", *arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.strip()
+
+
+def document(result: Result) -> Any:
+    """What a successful command printed as JSON: one document, nothing else."""
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start a command as a process of its own."""
+    command = [sys.executable, "-m", "stoker.client.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_the_way_of_a_job_as_a_user_sees_it(server: Server, run: Run) -> None:
+    shown = run("train", *SMALL, "--name", HOSTILE, "--tag", "a", "--epochs", "3")
+    assert shown.stdout.startswith(f"1 queued  {HOSTILE}  #1 in queue: ")
+    assert shown.stdout.splitlines()[1].endswith("/jobs/1")
+    waiting = document(run("why", "1", "--json"))
+    assert waiting["position"] == 1
+    assert waiting["sentence"] in run("why", HOSTILE).stdout
+    assert [job["number"] for job in document(run("ps", "--json"))["items"]] == [1]
+    assert run("ps", "-q").stdout == "1\n"
+    attempt = server.start()
+    progress = {"epoch": 1, "epochs": 3, "step": 10, "steps": 30}
+    hostile_log = "fine\n\x1b[31mred\x1b[0m \x1b]0;owned\x07\u202etxt\r50 %\r\n"
+    server.report(attempt, Batch(progress=progress, metrics={"loss": ([5, 10], [2.0, 1.5])}, log=hostile_log))
+    table = run("ps").stdout
+    assert HOSTILE in table
+    assert "33 %" in table
+    assert run("logs", "1").stdout == "fine\nred \\x1b]0;owned\\x07\\u202etxt\n50 %\n"
+    assert document(run("logs", "1", "--tail", "1", "--json"))["items"][0]["text"].endswith("50 %\r\n")
+    assert document(run("metrics", "1", "--json"))["metrics"]["loss"]["values"] == [2.0, 1.5]
+    assert "1.5" in run("metrics", "1").stdout
+    assert run("metrics", "1", "loss").stdout.count("loss") == 2
+    assert run("results", "1").exit_code == 101
+    server.succeed(attempt)
+    results = run("results", "1")
+    assert results.exit_code == 0
+    assert "Accuracy of the network on the 4 test images: 75 %" in results.stdout
+    assert "Accuracy for class: dog   is 50.0 %" in results.stdout
+    assert "\x1b" not in results.stdout
+    assert document(run("results", "1", "--json"))["accuracy"] == 0.75
+    found = document(run("predictions", "1", "--wrong", "--json"))
+    assert (found["count"], found["matching"], found["items"][0]["predicted"]) == (4, 1, "cat")
+    assert "wrong" in run("predictions", "1", "--label", "dog").stdout
+    assert "\x1b" not in run("predictions", "1").stdout
+    everything = document(run("show", "1", "--json"))
+    assert [event["name"] for event in everything["events"]][-1] == "succeed"
+    assert "75.0 %" in run("show", "1").stdout
+    assert run("ps").stdout.strip() == ""
+    assert "succeeded" in run("ps", "-a").stdout
+
+
+def test_a_command_that_follows_ends_with_the_fate_of_its_job(server: Server, run: Run) -> None:
+    assert run("wait", submit(run), "--timeout", "0.1").exit_code == 101
+    server.fail(server.start())
+    failed = run("watch", "1")
+    assert failed.exit_code == 100
+    assert "ValueError: no" in failed.stderr
+    assert run("results", "1").exit_code == 100
+    submit(run)
+    assert "cancelled" in run("cancel", "2").stdout
+    assert run("cancel", "2").exit_code == 0
+    assert run("wait", "2").exit_code == 103
+    submit(run)
+    server.succeed(server.start())
+    assert run("wait", "3").exit_code == 0
+    assert run("wait", "1", "2", "3").exit_code == 100
+    assert run("logs", "3", "-f").exit_code == 0
+    again = run("cancel", "3")
+    assert again.exit_code == 1
+    assert "succeeded" in again.stderr
+
+
+def test_follow_shows_progress_and_then_the_result(server: Server, run: Run) -> None:
+    def work() -> None:
+        wait_for(lambda: next(iter(client.jobs()), None), 20, "the job")
+        attempt = server.start()
+        server.report(attempt, Batch(progress={"epoch": 1, "epochs": 2, "step": 1, "steps": 2}, log="a\n"))
+        server.succeed(attempt)
+
+    server.renew()
+    client = Client()
+    worker = threading.Thread(target=work)
+    worker.start()
+    with process("train", *SMALL, "--follow") as followed:
+        out, messages = followed.communicate(timeout=30)
+    worker.join()
+    client.close()
+    assert followed.returncode == 0, messages
+    assert out.splitlines()[0].startswith("1 queued")
+    assert out.splitlines()[2] == "Accuracy of the network on the 4 test images: 75 %"
+    assert "job 1 succeeded  epoch 1/2" in messages
+    lines = [json.loads(line) for line in run("watch", "1", "--json").stdout.splitlines()]
+    assert lines[-1]["event"] == "end"
+
+
+def test_ctrl_c_detaches_and_the_job_goes_on(server: Server, run: Run) -> None:
+    submit(run)
+    server.start()
+    server.renew()
+    with process("watch", "1") as watching:
+        assert watching.stderr is not None
+        assert watching.stderr.readline().startswith("job 1 running on one")
+        watching.send_signal(signal.SIGINT)
+        _, messages = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert "stoker watch 1" in messages
+    assert server.queue.job(1).state == "running"
+
+
+def test_a_spec_comes_from_a_file_or_from_stdin(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("name: from-file\ntrain: {dataset: digits, optimizer: {lr: 1e-3}}\nresources: {memory: 100MB}\n")
+    made = document(run("submit", str(path), "--json", "--tag", "x"))
+    assert (made["name"], made["tags"], made["spec"]["train"]["optimizer"]["lr"]) == ("from-file", ["x"], 0.001)
+    assert run("submit", "-", "-q", input=path.read_text()).stdout == "2\n"
+    assert run("submit", str(path), "-q", "--key", "k").stdout == run("submit", str(path), "-q", "--key", "k").stdout
+
+
+def test_nobody_unknown_nothing_there(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("show", "999").exit_code == 4
+    assert run("show", "nobody").exit_code == 4
+    assert run("cancel", "999").exit_code == 4
+    assert run("worker", "drain", "one").exit_code == 3
+    monkeypatch.setenv("STOKER_TOKEN", "stk_" + "x" * 43)
+    assert run("ps").exit_code == 3
+    monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:9")
+    assert run("ps").exit_code == 5
+    monkeypatch.setenv("STOKER_URL", "localhost")
+    assert run("ps").exit_code == 2
+
+
+def test_workers_are_listed_drained_and_resumed(server: Server, run: Run) -> None:
+    server.renew()
+    server.promote()
+    assert document(run("workers", "--json"))["items"][0]["name"] == "one"
+    assert "0/4" in run("workers").stdout
+    assert document(run("worker", "drain", "one", "--json")) == {"name": "one", "draining": True}
+    assert "draining" in run("workers").stdout
+    assert run("worker", "resume", "one").exit_code == 0
+    assert run("worker", "drain", "nobody").exit_code == 4
+
+
+def test_data_sets_are_added_and_listed(run: Run, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "data")
+    added = run("dataset", "add", "pets", str(folder))
+    assert "2 classes, 4 training and 4 test images" in added.stdout
+    assert document(run("dataset", "ls", "--json"))["items"][0]["name"] == "pets"
+    assert "pets" in run("dataset", "ls").stdout
+    assert run("dataset", "add", "Bad Name", str(folder)).exit_code == 2
+    assert run("dataset", "add", "pets", str(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_login_keeps_a_token_that_is_good(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STOKER_TOKEN")
+    assert run("ps").exit_code == 3
+    assert run("login", server.url, input="stk_" + "x" * 43 + "\n").exit_code == 3
+    assert run("login", server.url, input="password\n").exit_code == 2
+    kept = run("login", server.url, input=server.token + "\n")
+    assert "ada (team vision, member)" in kept.stdout
+    assert server.token not in kept.output
+    monkeypatch.delenv("STOKER_URL")
+    assert document(run("whoami", "--json"))["user"] == "ada"
+    told = run("config").stdout
+    assert server.url in told
+    assert server.token not in told
+
+
+def test_doctor_finds_the_server_and_the_worker(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.renew()
+    checks = {item["check"]: item for item in document(run("doctor", "--json"))["checks"]}
+    assert checks["server"]["grade"] == checks["workers"]["grade"] == checks["postgresql"]["grade"] == "ok"
+    monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:9")
+    assert run("doctor").exit_code == 1
+    monkeypatch.setenv("STOKER_LEASE_SECNODS", "3")
+    sick = run("doctor")
+    assert sick.exit_code == 1
+    assert "did you mean STOKER_LEASE_SECONDS" in sick.stdout
+
+
+def test_the_tables_are_made_and_the_administrator_once(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke = CliRunner().invoke
+    assert invoke(cli, ["migrate"]).exit_code == 2
+    monkeypatch.setenv("STOKER_DATABASE_URL", empty_database_url)
+    path = tmp_path / "token"
+    made = invoke(cli, ["migrate", "--token-file", str(path)])
+    assert made.exit_code == 0, made.output
+    assert path.stat().st_mode & 0o777 == 0o600
+    token = path.read_text()
+    assert token.startswith("stk_")
+    assert token.strip() not in made.output
+    assert "no token was made" in invoke(cli, ["migrate", "--token-file", str(path)]).stderr
+    assert path.read_text() == token
+
+
+def test_a_closed_pipe_is_no_traceback(server: Server, run: Run) -> None:
+    for _ in range(3):
+        submit(run)
+    reader, writer = os.pipe()
+    os.close(reader)
+    broken = subprocess.run(
+        [sys.executable, "-m", "stoker.client.cli", "ps"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (broken.returncode, broken.stderr) == (1, "")
