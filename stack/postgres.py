@@ -20,6 +20,7 @@ SETTINGS = (
     "cluster_name=stoker",
     "jit=off",  # compiles for longer than our queries run
     "listen_addresses=",
+    "max_logical_replication_workers=0",
     "max_wal_senders=0",
     "wal_level=minimal",
 )

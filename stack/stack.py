@@ -149,7 +149,7 @@ class Stack:
                     raise StackError(f"{child.name} ended at once ({child.fate()}){child.last_lines()}")
                 if time.monotonic() > deadline:
                     raise StackError(f"{child.name} was not ready after {START_SECONDS:g} s{child.last_lines()}")
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _say_ready(self, watched: Watched) -> None:
         self._say(f"{watched.service.child.name:<11} ready in {time.monotonic() - watched.started_at:.1f} s")
