@@ -1,0 +1,150 @@
+"""The command line without a server: usage, specs, and texts that shall do no harm."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from stoker.client.cli import COMMANDS, cli
+from stoker.client.screen import amount, duration, safe, safe_lines
+from stoker.client.specfile import assign, read_spec
+from stoker.errors import InvalidInput
+
+
+def run(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli, arguments)
+
+
+@pytest.fixture(autouse=True)
+def nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server is known."""
+    monkeypatch.setenv("STOKER_HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+def test_help_lists_every_command_and_is_quick() -> None:
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        shown = subprocess.run(
+            [sys.executable, "-m", "stoker.client.cli", "--help"], capture_output=True, text=True, check=True
+        )
+        took.append(time.perf_counter() - started)
+    assert all(f"  {name} " in shown.stdout for name in COMMANDS)
+    assert min(took) < 1.0  # 0.08 s on a quiet machine; loading torch or FastAPI would take longer than this
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(("Usage: ", "usage: "))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("frobnicate",), 2, "No such command"),
+        (("ps", "--frob"), 2, "No such option"),
+        (("train", "--epochs", "many"), 2, "not a valid integer"),
+        (("train",), 2, "train.dataset: is missing"),
+        (("train", "-d", "digits", "-m", "resnet81"), 2, "resnet18"),
+        (("train", "-d", "digits", "--epochs", "0"), 2, "train.epochs"),
+        (("train", "-d", "digits", "--lr", "nan"), 2, "finite"),
+        (("train", "-d", "digits", "--memory", "10XB"), 2, "memory"),
+        (("train", "-d", "digits", "--name", "a\x1b[31m"), 2, "U+001B"),
+        (("train", "-d", "digits", "--set", "epcohs=3"), 2, "did you mean epochs"),
+        (("train", "-d", "digits", "--set", "epochs"), 2, "no assignment"),
+        (("train", "-d", "digits", "--set", "epochs=true"), 2, "train.epochs"),
+        (("submit", "/does/not/exist"), 2, "cannot read"),
+        (("ps",), 5, "stoker up"),
+        (("train", "-d", "digits"), 5, "stoker up"),
+        (("login", "ftp://host"), 2, "not an address"),
+    ],
+)
+def test_wrong_use_gets_a_sentence_and_its_code(arguments: tuple[str, ...], code: int, words: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_dry_run_prints_the_whole_spec_and_needs_no_server() -> None:
+    options = ("--lr", "0.01", "--augment", "flip", "--gpus", "2", "--checkpoint-every", "500 steps", "--after", "3")
+    result = run(
+        "train", "-d", "digits", *options, "--set", "train.optimizer.momentum=0.5", "--set", "seed=7", "--dry-run"
+    )
+    assert result.exit_code == 0, result.stderr
+    spec = json.loads(result.stdout)
+    assert spec["train"]["optimizer"] | {"lr": 0.01, "momentum": 0.5} == spec["train"]["optimizer"]
+    assert (spec["train"]["augment"], spec["train"]["seed"], spec["after"]) == (["flip"], 7, [3])
+    assert (spec["resources"]["gpus"], spec["checkpoint"]["every"]) == (2, "500 steps")
+    assert spec["stall_timeout"] == 600
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: &x [1]\nb: *x\n", "alias"),
+        (b"a: 1\na: 2\n", "given twice"),
+        (b"- 1\n", "no mapping"),
+        (b"", "no mapping"),
+        (b"a: [\n", "not YAML"),
+        (b"a: \xff\n", "not UTF-8"),
+        (b"a: !!python/object/apply:os.system [id]\n", "not YAML"),
+        (b"[" * 5000, "nested too deep"),
+        (b"a: " + b"x" * 1_000_001, "larger than 1,000,000 bytes"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=words):
+        read_spec(str(path))
+
+
+def test_yaml_means_what_people_think(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("lr: 1e-3\nhalf: .5\nwhole: 3\nday: 2020-01-01\nlimit: 2h\nversion: 1\nbig: 1.5e+10\n")
+    wanted = {"lr": 0.001, "half": 0.5, "whole": 3, "day": "2020-01-01", "limit": "2h", "version": 1, "big": 1.5e10}
+    assert read_spec(str(path)) == wanted
+
+
+def test_assignments_reach_into_mappings() -> None:
+    fields: dict[str, object] = {}
+    assign(fields, ("a.b=1e-3", "a.c=[flip, translate(4)]", "name=x=y", "ok=true", "none=null", "nan=NaN"))
+    assert fields == {
+        "a": {"b": 0.001, "c": ["flip", "translate(4)"]},
+        "name": "x=y",
+        "ok": True,
+        "none": None,
+        "nan": "NaN",
+    }
+    with pytest.raises(InvalidInput, match="is a value"):
+        assign(fields, ("name.x=1",))
+
+
+def test_no_terminal_obeys_a_users_text() -> None:
+    hostile = "a\x1b]0;t\x07\r\n\u202eb\u200bc\x9b2J\U000e0041\ud800"
+    shown = safe(hostile)
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert safe("Zoë 猫 ▓") == "Zoë 猫 ▓"
+    assert safe_lines("a\r\nb\tc\rd\x1b[1;31mred\x1b[0m\x1b[2J") == "a\nb\tc\ndred\\x1b[2J"
+
+
+def test_amounts_read_like_speech() -> None:
+    assert [amount(n) for n in (0, 999, 1500, 4 * 10**9)] == ["0 B", "999 B", "1.5 kB", "4.0 GB"]
+    assert [duration(s) for s in (None, 5, 89, 720, 11400, 200_000)] == ["", "5s", "89s", "12m", "3h10m", "2d"]
+
+
+def test_services_name_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    result = run("api")
+    assert result.exit_code == 1
+    assert 'pip install "stoker[api]"' in result.stderr
