@@ -6,6 +6,7 @@ with its SHA-256 after it has been synced to the disk.
 """
 
 import json
+import queue
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -126,7 +127,10 @@ class Writer:
         """Write into ``folder``; ``announce`` is called from the thread when a file is complete."""
         self._folder, self._device, self._announce = folder, device, announce
         self._snapshot: Snapshot | None = None
-        self._thread: threading.Thread | None = None
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._started = False
         self._error: BaseException | None = None
 
     def warm(self, tensors: Mapping[str, Tensor]) -> None:
@@ -137,7 +141,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Whether the checkpoint before is still being written."""
-        return self._thread is not None and self._thread.is_alive()
+        return not self._idle.is_set()
 
     def save(self, step: int, tensors: Mapping[str, Tensor], document: Document, message: Document) -> None:
         """Copy the state now and write it beside the loop, after the one before.
@@ -156,22 +160,29 @@ class Writer:
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written; raises what went wrong with it."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
+        self._idle.wait()
         error, self._error = self._error, None
         if error:
             raise error
 
     def _start(self, work: Callable[[], None]) -> None:
-        def guarded() -> None:
+        """Hand work to the thread, which waits for it: to start a thread each time takes longer than the copy."""
+        self.wait()
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._run, name="checkpoint", daemon=True).start()
+        self._idle.clear()
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
             try:
                 work()
             except BaseException as error:  # raised again where the loop waits
                 self._error = error
-
-        self._thread = threading.Thread(target=guarded, name="checkpoint", daemon=True)
-        self._thread.start()
+            finally:
+                self._idle.set()
 
     def _write(self, snapshot: Snapshot, step: int, state: Document, message: Document) -> None:
         header = tensorfile.pack_header(snapshot.entries, {"format": "pt", "stoker": json.dumps(state)})
