@@ -4,16 +4,18 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.capacity import demand_of, live_fleet, queue_window
+from stoker.jobs.fit import WHOLE
 from stoker.jobs.fleet import DISPATCH_LOCK
 from stoker.jobs.leases import broker_down, outgoing
 from stoker.jobs.lifecycle import PLACE, AttemptState, State
 from stoker.jobs.models import Allocation, Attempt, Device, Incarnation, Job, Worker
 from stoker.jobs.moves import apply
+from stoker.jobs.placement import LeastLoss, Rule
 from stoker.jobs.planner import Placement, plan, why_not
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
 
@@ -36,8 +38,8 @@ def last_wish(session: Session) -> int:
     return int(session.scalar(text("SELECT last_value FROM dispatch_wishes")) or 0)
 
 
-def dispatch(session: Session) -> Pass:
-    """Place what can start now, unless another process is doing so."""
+def dispatch(session: Session, rule: Rule | None = None) -> Pass:
+    """Place what can start now, unless another process is doing so; without a rule as if no job was ever seen."""
     wish(session)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(DISPATCH_LOCK))):
         return Pass((), None)
@@ -45,7 +47,8 @@ def dispatch(session: Session) -> Pass:
     queue = queue_window(session)
     if not queue or broker_down(session):
         return Pass((), seen)
-    placed = [_place(session, placement) for placement in plan(queue, live_fleet(session)).placements]
+    made = plan(queue, live_fleet(session), rule or LeastLoss())
+    placed = [_place(session, placement) for placement in made.placements]
     return Pass(tuple(outgoing(session, placed)), seen)
 
 
@@ -92,12 +95,11 @@ def _take(session: Session, placement: Placement, attempt: uuid.UUID) -> None:
             attempts_used=Worker.attempts_used + 1,
         )
     )
+    share = placement.demand.gpu_milli
     for unit in sorted(placement.spot.units):
+        taken = Device.capacity_milli if share >= WHOLE else literal(share)
         milli = session.scalars(
-            update(Device)
-            .where(Device.id == unit)
-            .values(used_milli=Device.used_milli + Device.capacity_milli)
-            .returning(Device.capacity_milli)
+            update(Device).where(Device.id == unit).values(used_milli=Device.used_milli + taken).returning(taken)
         ).one()
         session.execute(insert(Allocation).values(attempt_id=attempt, device_id=unit, milli=milli))
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
+from stoker.jobs.capacity import RecentMix
 from stoker.jobs.collect import collect
 from stoker.jobs.database import sessions
 from stoker.jobs.dispatch import dispatch, last_wish
@@ -40,6 +41,7 @@ class Dispatcher:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outbox: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
         self._pending: set[UUID] = set()
+        self._mix = RecentMix()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("dispatch", self._dispatch), ("sweep", self._sweep), ("send", self._deliver))
@@ -101,7 +103,7 @@ class Dispatcher:
     def _passes(self) -> None:
         while not self._stopping.is_set():
             with self._session() as session:
-                done = dispatch(session)
+                done = dispatch(session, self._mix.rule(session))
                 session.commit()
             for outgoing in done.sent:
                 self._post(outgoing)

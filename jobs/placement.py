@@ -1,153 +1,172 @@
-"""Which worker, and which of its devices. Pure."""
+"""Which worker, and which of its devices: where what is left stays most useful. Pure.
+
+``Board`` is the one place where this is decided: for the dispatcher, for `why` and `plan`, and for simulations.
+"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Protocol
 
-from stoker.jobs.reasons import Reason
+from stoker.jobs.fit import Demand, Node, Spot, Unit, devices_for, fits
+from stoker.jobs.mix import Mix
+from stoker.jobs.worth import IN_USE, Weights, Worth
 
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a job needs of one worker."""
-
-    cpus_milli: int
-    memory_bytes: int
-    device: str = "auto"  # cpu | gpu | auto
-    gpus: int = 1  # whole devices, when it runs on GPUs
-    gpu_memory_bytes: int = 0
-    gpu_type: str | None = None
-    machine: str | None = None  # once it made a step: the only kind of machine on which it goes on exactly
+Kind = tuple[str, int]  # model and memory in bytes: devices of one kind are alike
+Share = tuple[int, int]  # of a device: its kind, as an index into View.kinds, and its free thousandths before
+NO_UNITS = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A device as the planner sees it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A worker as the rules look at it: which of its devices is which does not matter."""
 
-    id: int
-    model: str
-    memory_bytes: int
-    free_milli: int
-    capacity_milli: int
+    node: Node
+    kinds: tuple[Kind, ...]
+    levels: tuple[tuple[int, ...], ...]  # of each kind, the free thousandths of its devices, ascending
 
+    @classmethod
+    def of(cls, node: Node) -> "View":
+        """Look at a worker."""
+        found: dict[Kind, list[int]] = {}
+        for unit in node.units:
+            found.setdefault((unit.model, unit.memory_bytes), []).append(unit.free_milli)
+        kinds = tuple(sorted(found, key=lambda kind: (kind[1], kind[0])))
+        return cls(node, kinds, tuple(tuple(sorted(found[kind])) for kind in kinds))
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A worker as the planner sees it."""
+    def ways(self, demand: Demand) -> list[tuple[Share, ...]]:
+        """The ways to take the devices of a job that fits: one device of each sort, or the tightest several."""
+        open_shares = [
+            (place, level)
+            for place, (model, memory) in enumerate(self.kinds)
+            if demand.suits(model, memory)
+            for level in self.levels[place]
+            if level >= demand.gpu_milli
+        ]
+        if demand.gpus == 1:
+            return [(share,) for share in dict.fromkeys(open_shares)]
+        return [tuple(open_shares[: demand.gpus])]
 
-    id: int
-    name: str
-    cpu_model: str
-    cpus_milli: int
-    cpus_free_milli: int
-    memory_bytes: int
-    memory_free_bytes: int
-    attempts_limit: int
-    attempts_free: int
-    units: tuple[Unit, ...] = ()
+    def levels_after(self, demand: Demand, way: tuple[Share, ...]) -> tuple[tuple[int, ...], ...]:
+        """The free thousandths of each kind once the job runs here too."""
+        if not way:
+            return self.levels
+        left = [list(levels) for levels in self.levels]
+        for kind, level in way:
+            left[kind].remove(level)
+            left[kind].append(level - demand.gpu_milli)
+        return tuple(tuple(sorted(levels)) for levels in left)
 
-    def emptied(self) -> "Node":
-        """The same worker with nothing running on it."""
-        return replace(
-            self,
-            cpus_free_milli=self.cpus_milli,
-            memory_free_bytes=self.memory_bytes,
-            attempts_free=self.attempts_limit,
-            units=tuple(replace(unit, free_milli=unit.capacity_milli) for unit in self.units),
-        )
-
-    def after(self, demand: Demand, spot: "Spot") -> "Node":
-        """The same worker once the job runs there too."""
-        return replace(
-            self,
-            cpus_free_milli=self.cpus_free_milli - demand.cpus_milli,
-            memory_free_bytes=self.memory_free_bytes - demand.memory_bytes,
-            attempts_free=self.attempts_free - 1,
-            units=tuple(replace(u, free_milli=0) if u.id in spot.units else u for u in self.units),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Where a job would run."""
-
-    node: int
-    device: str  # cpu | gpu
-    units: tuple[int, ...] = ()
+    def units(self, way: tuple[Share, ...]) -> tuple[int, ...]:
+        """The ids of the devices: of equal ones the first."""
+        left: list[Unit] = sorted(self.node.units, key=lambda unit: unit.id)
+        chosen = []
+        for kind, level in way:
+            unit = next(u for u in left if (u.model, u.memory_bytes) == self.kinds[kind] and u.free_milli == level)
+            left.remove(unit)
+            chosen.append(unit.id)
+        return tuple(chosen)
 
 
-def machine_of(node: Node, device: str) -> str:
-    """The kind of machine that decides whether a resumed job goes on bit for bit."""
-    models = sorted({unit.model for unit in node.units}) if device == "gpu" else []
-    return " + ".join([*models, node.cpu_model])
+class Rule(Protocol):
+    """Rates the best way in which a job that fits could run on a worker: the higher, the better."""
+
+    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
+        """Return the rating, and the devices to take."""
 
 
-def misfit(demand: Demand, node: Node, device: str) -> Reason | None:
-    """Why a job cannot run on this worker now; None when it can. The one chain of predicates."""
-    if demand.machine is not None and machine_of(node, device) != demand.machine:
-        return Reason("other_machine", f"it made its first steps on {demand.machine} and goes on there exactly")
-    if device == "gpu" and (reason := _misfit_units(demand, node)):
-        return reason
-    if demand.cpus_milli > node.cpus_free_milli:
-        least, most = demand.cpus_milli / 1000, node.cpus_free_milli / 1000
-        return Reason("cpus", f"needs {least:g} CPUs; {most:g} of {node.cpus_milli / 1000:g} are free on {node.name}")
-    if demand.memory_bytes > node.memory_free_bytes:
-        gb = [round(amount / 1e9, 1) for amount in (demand.memory_bytes, node.memory_free_bytes, node.memory_bytes)]
-        return Reason("memory", f"needs {gb[0]} GB of memory; {gb[1]} of {gb[2]} are free on {node.name}")
-    if node.attempts_free < 1:
-        return Reason("attempts", f"{node.name} runs {node.attempts_limit} attempts already, its limit")
-    return None
+class LeastLoss:
+    """The rule in use: place a job where the worth of what stays free falls least.
+
+    It remembers what it worked out, so one that is kept between passes is faster; it decides the same.
+    """
+
+    def __init__(self, mix: Mix | None = None, weights: Weights = IN_USE) -> None:
+        self.mix = Mix.of({}) if mix is None else mix
+        self._weights = weights
+        self._worths: dict[Kind, Worth] = {}
+
+    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
+        """Rate by the gain in worth: 0 at best, thousandths of a device lost otherwise."""
+        cpus = view.node.cpus_free_milli - demand.cpus_milli
+        before = self.worth(view.kinds, view.levels, view.node.cpus_free_milli)
+        rated = [
+            (round(self.worth(view.kinds, view.levels_after(demand, way), cpus) - before, 3), way)  # real ties are ties
+            for way in (view.ways(demand) if device == "gpu" else [()])
+        ]
+        return max(rated, key=itemgetter(0))  # the first of equal ones
+
+    def worth(self, kinds: tuple[Kind, ...], levels: tuple[tuple[int, ...], ...], cpus_milli: int) -> float:
+        """The worth of free devices beside so many free CPUs; each kind for itself."""
+        total = 0.0
+        for kind, free in zip(kinds, levels, strict=True):
+            worth = self._worths.get(kind)
+            if worth is None:
+                worth = self._worths[kind] = Worth(self.mix, *kind, self._weights)
+            total += worth(free, cpus_milli)
+        return total
 
 
-def _misfit_units(demand: Demand, node: Node) -> Reason | None:
-    if not node.units:
-        return Reason("no_gpu", f"{node.name} has no GPU")
-    right = [unit for unit in node.units if demand.gpu_type in {None, unit.model}]
-    if len(right) < demand.gpus:
-        models = ", ".join(sorted({unit.model for unit in node.units}))
-        return Reason(
-            "gpu_type",
-            f"needs {demand.gpus} × {demand.gpu_type or 'GPU'}; {node.name} has {len(node.units)} × {models}",
-        )
-    large = [unit for unit in right if unit.memory_bytes >= demand.gpu_memory_bytes]
-    if len(large) < demand.gpus:
-        largest = max(unit.memory_bytes for unit in right) / 1e9
-        need = demand.gpu_memory_bytes / 1e9
-        return Reason("gpu_memory", f"needs {need:g} GB of GPU memory; {node.name} has devices of {largest:.0f} GB")
-    free = [unit for unit in large if unit.free_milli == unit.capacity_milli]
-    if len(free) < demand.gpus:
-        return Reason("gpus", f"needs {demand.gpus} GPUs; {len(free)} of {len(large)} are free on {node.name}")
-    return None
+Rated = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
 
 
-def devices_for(demand: Demand, nodes: Iterable[Node]) -> tuple[str, ...]:
-    """On what a job may run, best first: ``auto`` takes a GPU where the fleet has one that could ever do."""
-    if demand.device != "auto":
-        return (demand.device,)
-    return ("gpu", "cpu") if any(_misfit_units(demand, node.emptied()) is None for node in nodes) else ("cpu",)
+class Board:
+    """The workers as they are now, and for each demand asked for so far the rating of each worker that fits.
 
+    After a change only the worker that changed is rated again, when that demand is next asked for.
+    """
 
-def choose(demand: Demand, nodes: list[Node]) -> Spot | None:
-    """The tightest worker that fits: jobs for CPUs keep away from GPUs, and large gaps stay whole."""
-    for device in devices_for(demand, nodes):
-        fitting = [node for node in nodes if misfit(demand, node, device) is None]
-        if fitting:
-            best = min(fitting, key=lambda node: _gap(node, device))
-            return Spot(best.id, device, _tightest(demand, best) if device == "gpu" else ())
-    return None
+    def __init__(self, nodes: Iterable[Node], rule: Rule) -> None:
+        self._views = {node.id: View.of(node) for node in sorted(nodes, key=lambda node: node.id)}
+        self._rule = rule
+        self._changed: list[int] = []
+        self._rated: dict[tuple[Demand, str], tuple[int, dict[int, Rated]]] = {}
+        self._devices: dict[Demand, tuple[str, ...]] = {}
 
+    @property
+    def nodes(self) -> list[Node]:
+        """The workers, by id."""
+        return [view.node for view in self._views.values()]
 
-def _gap(node: Node, device: str) -> tuple[int, int, int]:
-    free_units = sum(unit.free_milli for unit in node.units)
-    return (free_units, node.cpus_free_milli if device == "cpu" else 0, node.id)
+    def choose(self, demand: Demand) -> Spot | None:
+        """The best place for a job now; None when it fits nowhere."""
+        if demand not in self._devices:
+            self._devices[demand] = devices_for(demand, self.nodes)
+        for device in self._devices[demand]:
+            rated = self._ratings(demand, device)
+            if rated:
+                _, _, node, way = min(rated.values())
+                return Spot(node, device, self._views[node].units(way))
+        return None
 
+    def place(self, demand: Demand, spot: Spot) -> None:
+        """Let a job run there."""
+        self._update(self._views[spot.node].node.after(demand, spot))
 
-def _tightest(demand: Demand, node: Node) -> tuple[int, ...]:
-    usable = [
-        unit
-        for unit in node.units
-        if unit.free_milli == unit.capacity_milli
-        and demand.gpu_type in {None, unit.model}
-        and unit.memory_bytes >= demand.gpu_memory_bytes
-    ]
-    usable.sort(key=lambda unit: (unit.memory_bytes, unit.id))
-    return tuple(unit.id for unit in usable[: demand.gpus])
+    def leave(self, demand: Demand, spot: Spot) -> None:
+        """Let a job that runs there leave."""
+        self._update(self._views[spot.node].node.without(demand, spot))
+
+    def follow(self, rule: Rule) -> None:
+        """Rate by another rule from now on."""
+        self._rule = rule
+        self._rated.clear()
+        self._changed.clear()
+
+    def _update(self, node: Node) -> None:
+        self._views[node.id] = View.of(node)
+        self._changed.append(node.id)
+
+    def _ratings(self, demand: Demand, device: str) -> dict[int, Rated]:
+        seen, rated = self._rated.get((demand, device), (None, {}))
+        stale = self._views if seen is None else dict.fromkeys(self._changed[seen:])
+        for number in stale:
+            view = self._views[number]
+            if fits(demand, view.node, device):
+                rating, way = self._rule.rate(demand, view, device)
+                tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
+                rated[number] = (-rating, tightness, number, way)
+            else:
+                rated.pop(number, None)
+        self._rated[demand, device] = (len(self._changed), rated)
+        return rated

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
-from stoker.jobs.placement import Demand, Node, Spot, choose, devices_for, misfit
+from stoker.jobs.fit import Demand, Node, Spot, devices_for, misfit
+from stoker.jobs.placement import Board, Rule
 from stoker.jobs.reasons import NEXT, NO_WORKER, Reason
 
 
@@ -25,32 +27,39 @@ class Placement:
     spot: Spot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """What a pass decided, and for each job that stays in the queue the reason."""
+    """What a pass decided."""
 
     placements: tuple[Placement, ...]
-    reasons: dict[int, Reason]
+    waiting: tuple[Candidate, ...]  # in the order of their turn
+    left: tuple[Node, ...]  # the workers once all that is placed runs
+
+    @cached_property
+    def reasons(self) -> dict[int, Reason]:
+        """For each job that stays in the queue the reason; worked out when first asked for, a pass needs none."""
+        found = {demand: why_not(demand, list(self.left)) for demand in {job.demand for job in self.waiting}}
+        return {job.number: found[job.demand] for job in self.waiting}
 
 
-def plan(queue: Iterable[Candidate], fleet: Iterable[Node]) -> Plan:
+def plan(queue: Iterable[Candidate], fleet: Iterable[Node], rule: Rule) -> Plan:
     """Place jobs in the order of their turn: higher priority first, then lower number.
 
     A job that does not fit is passed by those behind it that do. Capacity promised here is never promised twice.
     """
-    nodes = {node.id: node for node in sorted(fleet, key=lambda node: node.id)}
+    board = Board(fleet, rule)
     placements: list[Placement] = []
-    reasons: dict[int, Reason] = {}
+    waiting: list[Candidate] = []
     full: set[Demand] = set()  # equal demands fit alike, and nothing is freed during a pass
     for job in sorted(queue, key=turn):
-        spot = None if job.demand in full else choose(job.demand, list(nodes.values()))
+        spot = None if job.demand in full else board.choose(job.demand)
         if spot is None:
             full.add(job.demand)
-            reasons[job.number] = why_not(job.demand, list(nodes.values()))
+            waiting.append(job)
             continue
-        nodes[spot.node] = nodes[spot.node].after(job.demand, spot)
+        board.place(job.demand, spot)
         placements.append(Placement(job.number, job.demand, spot))
-    return Plan(tuple(placements), reasons)
+    return Plan(tuple(placements), tuple(waiting), tuple(board.nodes))
 
 
 def turn(job: Candidate) -> tuple[int, int]:
@@ -73,7 +82,5 @@ def why_not(demand: Demand, nodes: list[Node]) -> Reason:
 
 def never(demand: Demand, known: list[Node]) -> Reason | None:
     """Why no known worker could ever run a job, even when empty; None when one could, or none is known."""
-    empty = [node.emptied() for node in known]
-    if not empty or choose(demand, empty) is not None:
-        return None
-    return why_not(demand, empty)
+    reason = why_not(demand, [node.emptied() for node in known])
+    return None if reason in {NEXT, NO_WORKER} else reason

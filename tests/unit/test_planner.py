@@ -5,7 +5,8 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.jobs.placement import Demand, Node, Unit, misfit
+from stoker.jobs.fit import Demand, Node, Unit, misfit
+from stoker.jobs.placement import LeastLoss
 from stoker.jobs.planner import Candidate, never, plan, turn, why_not
 from stoker.jobs.reasons import NEXT, NO_WORKER
 
@@ -15,7 +16,7 @@ units = st.builds(
     st.integers(0, 10**6),
     st.sampled_from(["A", "B"]),
     st.sampled_from([16 * GB, 80 * GB]),
-    st.sampled_from([0, 1000]),
+    st.sampled_from([0, 350, 1000]),
     st.just(1000),
 )
 
@@ -51,8 +52,9 @@ demands = st.builds(
     st.sampled_from(["auto", "cpu", "gpu"]),
     st.integers(1, 3),
     st.sampled_from([0, 40 * GB]),
-    st.sampled_from([None, "A"]),
+    st.sampled_from([(), ("A",), ("B", "A")]),
     st.sampled_from([None, None, "x", "A + x"]),
+    st.sampled_from([1000, 1000, 300]),
 )
 queues = st.lists(st.tuples(st.integers(0, 3), demands), max_size=12).map(
     lambda found: [Candidate(number, *rest) for number, rest in enumerate(found, 1)]
@@ -61,33 +63,36 @@ queues = st.lists(st.tuples(st.integers(0, 3), demands), max_size=12).map(
 
 @given(queues, fleets())
 def test_what_is_placed_never_exceeds_what_is_free(queue: list[Candidate], fleet: list[Node]) -> None:
-    placements = plan(queue, fleet).placements
+    placements = plan(queue, fleet, LeastLoss()).placements
     for node in fleet:
         here = [placement for placement in placements if placement.spot.node == node.id]
         assert sum(placement.demand.cpus_milli for placement in here) <= node.cpus_free_milli
         assert sum(placement.demand.memory_bytes for placement in here) <= node.memory_free_bytes
         assert len(here) <= node.attempts_free
-        taken = [unit for placement in here for unit in placement.spot.units]
-        assert len(taken) == len(set(taken))
-        assert {unit.id for unit in node.units if unit.free_milli == unit.capacity_milli} >= set(taken)
+        for unit in node.units:
+            takers = [placement for placement in here if unit.id in placement.spot.units]
+            assert sum(placement.demand.takes(unit) for placement in takers) <= unit.free_milli
+        for placement in here:
+            assert len(set(placement.spot.units)) == len(placement.spot.units)
+            assert {unit.id for unit in node.units} >= set(placement.spot.units)
 
 
 @given(queues, fleets())
 def test_a_job_runs_only_on_what_it_asked_for(queue: list[Candidate], fleet: list[Node]) -> None:
     nodes = {node.id: node for node in fleet}
-    for placement in plan(queue, fleet).placements:
+    for placement in plan(queue, fleet, LeastLoss()).placements:
         demand, spot = placement.demand, placement.spot
         assert misfit(demand, nodes[spot.node], spot.device) is None
         assert demand.device in {"auto", spot.device}  # a job for a GPU never falls back
         chosen = [unit for unit in nodes[spot.node].units if unit.id in spot.units]
         assert len(chosen) == (demand.gpus if spot.device == "gpu" else 0)
         assert all(unit.memory_bytes >= demand.gpu_memory_bytes for unit in chosen)
-        assert all(demand.gpu_type in {None, unit.model} for unit in chosen)
+        assert all(demand.suits(unit.model, unit.memory_bytes) for unit in chosen)
 
 
 @given(queues, fleets())
 def test_every_job_is_placed_or_has_one_reason_that_still_holds(queue: list[Candidate], fleet: list[Node]) -> None:
-    made = plan(queue, fleet)
+    made = plan(queue, fleet, LeastLoss())
     placed = {placement.number for placement in made.placements}
     assert placed.isdisjoint(made.reasons)
     assert placed | set(made.reasons) == {job.number for job in queue}
@@ -101,7 +106,7 @@ def test_every_job_is_placed_or_has_one_reason_that_still_holds(queue: list[Cand
 
 @given(queues, fleets())
 def test_of_two_equal_demands_the_first_in_turn_is_placed_first(queue: list[Candidate], fleet: list[Node]) -> None:
-    placed = {placement.number for placement in plan(queue, fleet).placements}
+    placed = {placement.number for placement in plan(queue, fleet, LeastLoss()).placements}
     by_demand: dict[Demand, list[bool]] = {}
     for job in sorted(queue, key=turn):
         by_demand.setdefault(job.demand, []).append(job.number in placed)
@@ -111,7 +116,7 @@ def test_of_two_equal_demands_the_first_in_turn_is_placed_first(queue: list[Cand
 
 @given(queues, fleets())
 def test_the_order_in_which_things_are_given_changes_nothing(queue: list[Candidate], fleet: list[Node]) -> None:
-    assert plan(queue, fleet) == plan(queue[::-1], fleet[::-1])
+    assert plan(queue, fleet, LeastLoss()) == plan(queue[::-1], fleet[::-1], LeastLoss())
 
 
 @given(demands, fleets())

@@ -1,0 +1,166 @@
+"""What a job needs, what a worker has, and whether the one fits on the other. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from stoker.jobs.reasons import Reason
+
+WHOLE = 1000  # thousandths of a device
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a job needs of one worker."""
+
+    cpus_milli: int
+    memory_bytes: int
+    device: str = "auto"  # cpu | gpu | auto
+    gpus: int = 1  # devices, when it runs on GPUs
+    gpu_memory_bytes: int = 0
+    gpu_types: tuple[str, ...] = ()  # models that do; empty: any
+    machine: str | None = None  # once it made a step: the only kind of machine on which it goes on exactly
+    gpu_milli: int = WHOLE  # of each device; all of it unless less is asked for
+
+    def takes(self, unit: "Unit") -> int:
+        """Thousandths that the job holds of a device that it runs on."""
+        return unit.capacity_milli if self.gpu_milli >= WHOLE else self.gpu_milli
+
+    def suits(self, model: str, memory_bytes: int) -> bool:
+        """Whether devices of this kind will do."""
+        return (not self.gpu_types or model in self.gpu_types) and memory_bytes >= self.gpu_memory_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A device as the planner sees it."""
+
+    id: int
+    model: str
+    memory_bytes: int
+    free_milli: int
+    capacity_milli: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A worker as the planner sees it."""
+
+    id: int
+    name: str
+    cpu_model: str
+    cpus_milli: int
+    cpus_free_milli: int
+    memory_bytes: int
+    memory_free_bytes: int
+    attempts_limit: int
+    attempts_free: int
+    units: tuple[Unit, ...] = ()
+
+    def emptied(self) -> "Node":
+        """The same worker with nothing running on it."""
+        return replace(
+            self,
+            cpus_free_milli=self.cpus_milli,
+            memory_free_bytes=self.memory_bytes,
+            attempts_free=self.attempts_limit,
+            units=tuple(replace(unit, free_milli=unit.capacity_milli) for unit in self.units),
+        )
+
+    def after(self, demand: Demand, spot: "Spot") -> "Node":
+        """The same worker once the job runs there too."""
+        return self._changed(demand, spot, -1)
+
+    def without(self, demand: Demand, spot: "Spot") -> "Node":
+        """The same worker once the job, which runs there, has left."""
+        return self._changed(demand, spot, 1)
+
+    def _changed(self, demand: Demand, spot: "Spot", sign: int) -> "Node":
+        return replace(
+            self,
+            cpus_free_milli=self.cpus_free_milli + sign * demand.cpus_milli,
+            memory_free_bytes=self.memory_free_bytes + sign * demand.memory_bytes,
+            attempts_free=self.attempts_free + sign,
+            units=tuple(
+                replace(unit, free_milli=unit.free_milli + sign * demand.takes(unit)) if unit.id in spot.units else unit
+                for unit in self.units
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a job would run."""
+
+    node: int
+    device: str  # cpu | gpu
+    units: tuple[int, ...] = ()
+
+
+def machine_of(node: Node, device: str) -> str:
+    """The kind of machine that decides whether a resumed job goes on bit for bit."""
+    models = sorted({unit.model for unit in node.units}) if device == "gpu" else []
+    return " + ".join([*models, node.cpu_model])
+
+
+def open_units(demand: Demand, node: Node) -> list[Unit]:
+    """The devices of a worker that will do and have room for the job's share."""
+    return [
+        unit
+        for unit in node.units
+        if unit.free_milli >= demand.takes(unit) and demand.suits(unit.model, unit.memory_bytes)
+    ]
+
+
+def fits(demand: Demand, node: Node, device: str) -> bool:
+    """Whether a job can run on this worker now."""
+    return (
+        demand.cpus_milli <= node.cpus_free_milli
+        and demand.memory_bytes <= node.memory_free_bytes
+        and node.attempts_free >= 1
+        and (device != "gpu" or len(open_units(demand, node)) >= demand.gpus)
+        and (demand.machine is None or machine_of(node, device) == demand.machine)
+    )
+
+
+def misfit(demand: Demand, node: Node, device: str) -> Reason | None:
+    """Why a job cannot run on this worker now, what can be helped least first; None when it fits."""
+    if fits(demand, node, device):
+        return None
+    if demand.machine is not None and machine_of(node, device) != demand.machine:
+        return Reason("other_machine", f"it made its first steps on {demand.machine} and goes on there exactly")
+    if device == "gpu" and (reason := _misfit_units(demand, node)):
+        return reason
+    if demand.cpus_milli > node.cpus_free_milli:
+        least, most = demand.cpus_milli / 1000, node.cpus_free_milli / 1000
+        return Reason("cpus", f"needs {least:g} CPUs; {most:g} of {node.cpus_milli / 1000:g} are free on {node.name}")
+    if demand.memory_bytes > node.memory_free_bytes:
+        gb = [round(amount / 1e9, 1) for amount in (demand.memory_bytes, node.memory_free_bytes, node.memory_bytes)]
+        return Reason("memory", f"needs {gb[0]} GB of memory; {gb[1]} of {gb[2]} are free on {node.name}")
+    return Reason("attempts", f"{node.name} runs {node.attempts_limit} attempts already, its limit")
+
+
+def _misfit_units(demand: Demand, node: Node) -> Reason | None:
+    if not node.units:
+        return Reason("no_gpu", f"{node.name} has no GPU")
+    right = [unit for unit in node.units if demand.suits(unit.model, demand.gpu_memory_bytes)]
+    if len(right) < demand.gpus:
+        models = ", ".join(sorted({unit.model for unit in node.units}))
+        wanted = " or ".join(demand.gpu_types) or "GPU"
+        return Reason("gpu_type", f"needs {demand.gpus} × {wanted}; {node.name} has {len(node.units)} × {models}")
+    large = [unit for unit in right if unit.memory_bytes >= demand.gpu_memory_bytes]
+    if len(large) < demand.gpus:
+        largest = max(unit.memory_bytes for unit in right) / 1e9
+        need = demand.gpu_memory_bytes / 1e9
+        return Reason("gpu_memory", f"needs {need:g} GB of GPU memory; {node.name} has devices of {largest:.0f} GB")
+    free = len(open_units(demand, node))
+    if free < demand.gpus:
+        share = "" if demand.gpu_milli >= WHOLE else f" with {demand.gpu_milli / 10:g} % free"
+        return Reason("gpus", f"needs {demand.gpus} GPUs{share}; {free} of {len(large)} are free on {node.name}")
+    return None
+
+
+def devices_for(demand: Demand, nodes: Iterable[Node]) -> tuple[str, ...]:
+    """On what a job may run, best first: ``auto`` takes a GPU where the fleet has one that could ever do."""
+    if demand.device != "auto":
+        return (demand.device,)
+    return ("gpu", "cpu") if any(_misfit_units(demand, node.emptied()) is None for node in nodes) else ("cpu",)
