@@ -31,4 +31,4 @@ check: venv ## style, types, layers, Dockerfile, compose file; uses no network
 	@echo "all checks passed"
 
 bench: venv ## the numbers of the README, measured on this machine
-	@$(RUN)python" -m bench
+	@for script in bench/*.py; do echo "== $$script"; $(RUN)python" "$$script" || exit 1; done

@@ -14,6 +14,8 @@ from stoker.client.screen import amount, duration, safe, safe_lines
 from stoker.client.specfile import assign, read_spec
 from stoker.errors import InvalidInput
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 
 def run(*arguments: str) -> Result:
     """Run a command in this process."""
@@ -106,6 +108,11 @@ def test_a_file_that_is_no_spec_is_refused(content: bytes, words: str, tmp_path:
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=words):
         read_spec(str(path))
+
+
+@pytest.mark.parametrize("path", sorted(str(path) for path in EXAMPLES.glob("*.yaml")))
+def test_every_example_is_a_spec(path: str) -> None:
+    assert run("submit", path, "--dry-run").exit_code == 0
 
 
 def test_yaml_means_what_people_think(tmp_path: Path) -> None:
