@@ -38,6 +38,7 @@ COMMANDS = {
     "why": ("stoker.client.commands_look", "why", "Say what a job waits for."),
     "cancel": ("stoker.client.commands_steer", "cancel", "Stop jobs, or take them out of the queue."),
     "workers": ("stoker.client.commands_list", "workers", "List workers, what they offer and what is used."),
+    "simulate": ("stoker.client.simulate", "command", "Say how full a fleet would get, from CSV files."),
     "dataset": ("stoker.client.commands_dataset", "dataset", "Add and list data sets."),
 }
 
