@@ -69,7 +69,8 @@ def submit(
     services.kick()
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"{PREFIX}/jobs/{job.number}"
-    return linked(services, reads_jobs.view_job(session, caller, job.number))
+    view = reads_jobs.view_new_job(job, caller) if created else reads_jobs.view_job(session, caller, job.number)
+    return linked(services, view)
 
 
 @router.get("")

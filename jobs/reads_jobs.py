@@ -133,6 +133,11 @@ def view_job(session: Session, caller: Caller, number: int) -> JobView:
     return replace(_view(*row), reason=explain(session, row[0]))
 
 
+def view_new_job(job: Job, caller: Caller) -> JobView:
+    """A job that the caller has just submitted, without asking the database again."""
+    return _view(job, caller.user, caller.team, None, None, None, None)
+
+
 def list_jobs(session: Session, caller: Caller, filters: Filters, limit: int, after: str | None) -> Page[JobView]:
     """The jobs that a caller may see, the latest first.
 
