@@ -161,6 +161,17 @@ def close_incarnation(session: Session, incarnation: UUID, reason: str) -> None:
         notify(session)
 
 
+def stop_placing(session: Session, incarnation: UUID, seconds: float) -> None:
+    """Let nothing more be placed on an incarnation that is about to stop; a new start of its worker undoes this."""
+    lock_dispatch(session)
+    worker = select(Incarnation.worker_id).where(Incarnation.id == incarnation, Incarnation.closed_at.is_(None))
+    session.execute(
+        update(Worker)
+        .where(Worker.id == worker.scalar_subquery())
+        .values(suspect_until=func.now() + timedelta(seconds=seconds))
+    )
+
+
 def lose(session: Session, attempt: Attempt, reason: str) -> None:
     """End a locked attempt whose worker is gone."""
     if attempt.state == AttemptState.PLACED:

@@ -1,7 +1,11 @@
-"""Celery's consumer with two defects mended: slow reconnects, and a crash while closing a connection that is dead."""
+"""Celery's consumer with three defects mended: slow reconnects, a crash while closing a connection that is dead,
+and an end of the whole worker when something that is no message lies in its queue."""
 
+import queue
+from collections.abc import Callable
 from typing import Any
 
+from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 
@@ -38,3 +42,30 @@ class Consumer(CeleryConsumer):
         )
         self.first_connection_attempt = False
         return conn
+
+
+class Sieve(bootsteps.StartStopStep):
+    """Drops what cannot be read as a message, instead of letting it end the event loop."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Stand before the function that reads the queue, on each new connection."""
+        channel = consumer.task_consumer.channel
+        handlers = channel.handlers
+        lost = [error for error in channel.connection_errors if error is not KeyError]  # kombu counts it among them
+        passing = (queue.Empty, *lost)
+        handlers["BRPOP"] = self._sieved(handlers["BRPOP"], passing)
+
+    @staticmethod
+    def _sieved(read: Callable[..., Any], passing: tuple[type[BaseException], ...]) -> Callable[..., Any]:
+        def sieved(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return read(*args, **kwargs)
+            except passing:
+                raise
+            except Exception as error:  # whatever garbage makes of a parser
+                events.warning("message_dropped", reason="it is none", error=type(error).__name__)
+                return None
+
+        return sieved

@@ -1,5 +1,6 @@
 """This process among the workers: its name, what it offers, and which incarnation it is."""
 
+import threading
 import time
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from stoker.workers.transactions import once
 events = Events(__name__)
 PAUSE_SECONDS = 0.25
 BEYOND_LEASE_SECONDS = 5.0
+STEP_BACK_SECONDS = 1.0
+STOPPING_SECONDS = 600.0  # longer than any stop takes
 
 
 class Membership:
@@ -51,6 +54,18 @@ class Membership:
             else:
                 events.info("worker_registered", name=self.offer.name, incarnation=self.id)
                 return
+
+    def step_back(self) -> None:
+        """Let nothing more be placed here, before the runs are asked to stop; waits for the database only briefly."""
+        asking = threading.Thread(target=self._step_back, name="step-back", daemon=True)
+        asking.start()
+        asking.join(STEP_BACK_SECONDS)
+
+    def _step_back(self) -> None:
+        try:
+            once(self._sessions, lambda session: fleet.stop_placing(session, self.id, STOPPING_SECONDS))
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            events.warning("placing_not_stopped", error=str(error.args[0]).splitlines()[0][:300])
 
     def leave(self, reason: str) -> None:
         """Close the incarnation; if the database is away, its lease runs out instead."""

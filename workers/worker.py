@@ -1,5 +1,6 @@
 """A worker process, put together: who it is, what it offers, and the parts that run in it."""
 
+import logging
 import re
 import signal
 import socket
@@ -10,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from celery import Celery, bootsteps
-from celery.exceptions import SecurityWarning
+from celery import Celery, bootsteps, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from sqlalchemy import Engine
 
 from stoker.errors import SettingInvalid, StackError
@@ -22,6 +23,7 @@ from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
 from stoker.workers import devices, flower, host, processes, tasks
+from stoker.workers.consumer import Sieve
 from stoker.workers.flower import Announcements
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
@@ -105,7 +107,8 @@ class Worker:
         tasks.register(app, runner, announcements)
         flower.install_revoke(sessions(engine))
         app.steps["consumer"].add(flower.replay_step(announcements))
-        app.steps["worker"].add(_drain_step(self._runs))
+        app.steps["consumer"].add(Sieve)
+        app.steps["worker"].add(_drain_step(self._runs, membership))
         dispatcher = Dispatcher(engine, partial(send, using=app), self.settings)
         dispatcher.start()
         try:
@@ -114,7 +117,9 @@ class Worker:
             dispatcher.stop()
 
     def _celery(self, app: Celery) -> Any:
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # of a default that we have set
         warnings.filterwarnings("ignore", category=SecurityWarning)  # root: meant for pickled messages; ours are JSON
+        signals.setup_logging.connect(_keep_logging, weak=False)
         app.conf.worker_consumer = "stoker.workers.consumer:Consumer"
         return app.Worker(
             hostname=f"{self.name}@{socket.gethostname()}",
@@ -122,7 +127,6 @@ class Worker:
             concurrency=self.settings.worker_attempts + SPARE_THREADS,
             without_gossip=True,
             without_mingle=True,
-            loglevel="WARNING",
             quiet=True,
         )
 
@@ -176,7 +180,7 @@ def worker_name(settings: Settings) -> str:
     return name
 
 
-def _drain_step(runs: Runs) -> type:
+def _drain_step(runs: Runs, membership: Membership) -> type:
     """A bootstep that asks all runs to stop when Celery stops, by SIGTERM or by Flower's shutdown alike."""
 
     class Drain(bootsteps.StartStopStep):
@@ -193,12 +197,18 @@ def _drain_step(runs: Runs) -> type:
             """Ask for checkpoints and ends."""
             del worker
             events.info("worker_stopping", runs=len(runs.all()))
+            membership.step_back()
             runs.stop()
 
         def stop(self, worker: Any) -> None:
             """Nothing: the pool waits for the runs."""
 
     return Drain
+
+
+def _keep_logging(**_: Any) -> None:
+    """Celery leaves logging alone where somebody listens to this signal; of its own words only warnings count."""
+    logging.getLogger("celery").setLevel(logging.WARNING)
 
 
 def _for_seconds(seconds: float) -> Callable[[], bool]:

@@ -1,0 +1,181 @@
+"""Trainers that misbehave, for a fork server without torch: ``python -m tests.support.odd_trainers DESCRIPTOR``.
+
+A job chooses the behaviour by its seed; see ``BEHAVIOURS``.
+"""
+
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from stoker.workers import forkserver
+
+
+class Trainer:
+    """A trainer's side of the conversation."""
+
+    def __init__(self, task: dict[str, Any], connection: socket.socket) -> None:
+        """Speak on this connection."""
+        self.task, self.connection = task, connection
+        self.scratch = Path(task["scratch"])
+        self.step = (task["checkpoint"] or {"step": 0})["step"]
+
+    def say(self, **message: Any) -> None:
+        """Send one message."""
+        self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def work(self, seconds: float = 0.02) -> None:
+        """Make a step, and say so."""
+        time.sleep(seconds)
+        self.step += 1
+        self.say(type="progress", phase="train", epoch=0, epochs=1, step=self.step, steps=10**6, images_per_second=1.0)
+
+    def asked(self) -> str:
+        """What was asked since the last look."""
+        if not select.select([self.connection], [], [], 0)[0]:
+            return ""
+        data = self.connection.recv(4096)
+        if not data:
+            os._exit(1)
+        return str(json.loads(data.splitlines()[-1])["type"])
+
+    def checkpoint(self, content: bytes = b"weights", announced: bytes | None = None) -> None:
+        """Hand in a checkpoint; ``announced`` is what its digest is taken of, if that shall not be the content."""
+        path = self.scratch / f"checkpoint-{self.step}"
+        path.write_bytes(content)
+        sha256 = hashlib.sha256(announced or content).hexdigest()
+        self.say(
+            type="checkpoint", path=path.name, step=self.step, epoch=0, bytes=len(content), sha256=sha256, metrics={}
+        )
+
+    def succeed(self, accuracy: float = 0.5) -> int:
+        """Hand in a result: two test images, one of them right."""
+        rows = struct.pack("<HHf", 0, 0, 0.9) + struct.pack("<HHf", 1, 0, 0.8)
+        (self.scratch / "predictions.bin").write_bytes(rows)
+        result = {"accuracy": accuracy, "loss": 1.0, "classes": ["a", "b"], "test_images": 2}
+        (self.scratch / "result.json").write_text(json.dumps(result))
+        self.say(type="predictions", path="predictions.bin", count=2)
+        self.say(type="result", path="result.json")
+        return 0
+
+
+def succeed(trainer: Trainer) -> int:
+    """Say what a short training says."""
+    trainer.say(type="started", device="cpu", torch="none")
+    trainer.say(type="first_step", seconds=time.time())
+    trainer.say(type="metrics", key="loss", steps=[1, 2], values=[2.0, 1.0])
+    sys.stdout.write("a line in the log\n")
+    return trainer.succeed()
+
+
+def stubborn(trainer: Trainer) -> int:
+    """Ignore SIGTERM and every request."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    trainer.say(type="first_step", seconds=time.time())
+    while True:
+        trainer.work()
+
+
+def killed(trainer: Trainer) -> int:
+    """Be killed at the first attempt, succeed at the second."""
+    trainer.work()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def family(trainer: Trainer) -> int:
+    """Leave a grandchild in a session of its own, which ignores SIGTERM and holds the socket open."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        trainer.say(type="note", text=f"grandchild {os.getpid()}")
+        while True:
+            time.sleep(1)
+    os.wait()
+    trainer.work()
+    return stubborn(trainer)
+
+
+def liar(trainer: Trainer) -> int:
+    """Claim a better accuracy than the predictions have."""
+    return trainer.succeed(accuracy=1.0)
+
+
+def hostile(trainer: Trainer) -> int:
+    """Say what no trainer should say, then end well."""
+    send = trainer.connection.sendall
+    send(b"x" * 3_000_000 + b"\n")
+    send(b"\xff\x00\x1b[31m\n[]\nnull\n" + b"[" * 5000 + b"\n")
+    send(b'{"type":"metrics","key":"loss","steps":[1],"values":[NaN]}\n')
+    trainer.say(type="metrics", key="loss", steps=[5, 6], values=[1.0, 2.0])
+    trainer.say(type="metrics", key="loss", steps=[4], values=[1.0])
+    trainer.say(type="metrics", key="loss", steps=[2**63], values=[1.0])
+    trainer.say(type="progress", phase="train", epoch=-1, epochs=1, step=1, steps=1, images_per_second=None)
+    trainer.say(type="succeed", state="succeeded")
+    trainer.say(type="result", path="../../../etc/passwd")
+    trainer.say(type="checkpoint", path="/etc/passwd", step=1, epoch=1, bytes=1, sha256="0" * 64, metrics={})
+    trainer.checkpoint(b"changed", announced=b"what was announced")
+    return trainer.succeed()
+
+
+def describe(trainer: Trainer) -> int:
+    """Print what a trainer can see of the worker."""
+    seen = {
+        "environment": dict(os.environ),
+        "exec": Path("/proc/self/environ").read_bytes().decode().split("\0"),
+        "descriptors": sorted(int(entry.name) for entry in Path("/proc/self/fd").iterdir()),
+        "folder": str(Path.cwd()),
+        "task": trainer.task,
+    }
+    sys.stdout.write(json.dumps(seen))
+    return trainer.succeed()
+
+
+def obedient(trainer: Trainer) -> int:
+    """Work until asked to stop, then hand in a checkpoint; going on from one, succeed."""
+    if trainer.task["checkpoint"]:
+        return trainer.succeed()
+    trainer.say(type="first_step", seconds=time.time())
+    while trainer.asked() != "stop":
+        trainer.work()
+    trainer.checkpoint()
+    trainer.say(type="stopped", step=trainer.step)
+    return 0
+
+
+def silent(trainer: Trainer) -> int:
+    """Make a step, then hang."""
+    trainer.work()
+    while True:
+        time.sleep(3600)
+
+
+def flood(trainer: Trainer) -> int:
+    """Print 40 MB, then a last line."""
+    for _ in range(40):
+        os.write(1, b"y" * 1_000_000)
+    sys.stdout.write("\nthe last line\n")
+    return trainer.succeed()
+
+
+BEHAVIOURS = [succeed, stubborn, killed, family, liar, hostile, describe, obedient, silent, flood]
+
+
+def run(document: dict[str, Any], connection: socket.socket) -> int:
+    """Do what the seed says."""
+    if document["kind"] == "canary":
+        return 0
+    return BEHAVIOURS[document["config"]["seed"]](Trainer(document, connection))
+
+
+if __name__ == "__main__":
+    forkserver.serve(int(sys.argv[1]), run)
