@@ -58,7 +58,7 @@ def notebook(images: Tensor, labels: Tensor, steps: int) -> float:
         optimizer.zero_grad()
         outputs = net(inputs)
         loss = criterion(outputs, expected)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         running_loss += loss.item()
         if i == steps:

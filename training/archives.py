@@ -97,8 +97,9 @@ class _Names:
 def _folder(source: Path) -> Iterator[tuple[Member, int]]:
     paths = sorted(path for path in source.rglob("*") if _wanted(path.relative_to(source).as_posix()))
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
+    names = _Names()
     for path in files:
-        name = path.relative_to(source).as_posix()
+        name = names.check(path.relative_to(source).as_posix())
         size = path.stat().st_size
         yield (
             (Member(name, b"", _too_large(size)) if size > MAX_MEMBER_BYTES else Member(name, path.read_bytes())),

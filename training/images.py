@@ -33,7 +33,8 @@ def decode(content: bytes) -> Pixels:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width}×{image.height} are more than {MAX_PIXELS:,} pixels")
-            image.draft("RGB", (MAX_EDGE, MAX_EDGE))  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            if max(image.size) > MAX_EDGE:
+                image.draft("RGB", (MAX_EDGE, MAX_EDGE))  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
             return _pixels(image)
     except BadImage:
         raise

@@ -18,8 +18,8 @@ from stoker.training.channel import Channel, ChannelClosed
 from stoker.training.checkpoint import Written
 from stoker.training.config import OptimizerConfig, Task
 from stoker.training.datasets import Dataset
+from stoker.training.diagnosis import explain
 from stoker.training.evaluate import Evaluation
-from stoker.training.failure import explain
 from stoker.training.loop import State, Stopped, Training
 from stoker.training.reporter import Reporter
 from stoker.training.tiles import write_tiles
@@ -148,7 +148,7 @@ class Trainer:
         dataset.check_bad_images(self._config.max_bad_images)
         if dataset.bad_count:
             text = f"{dataset.bad_count} images do not decode and are left out: {'; '.join(dataset.bad_images[:5])}"
-            self._reporter.send("note", text=text)
+            self._reporter.send("note", text=text[:4000])
         if self._task.kind == "prepare":
             self._announce(dataset)
             self._send_images(dataset)

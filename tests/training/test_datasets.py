@@ -140,6 +140,12 @@ def test_a_name_or_digest_never_becomes_a_path(tmp_path: Path) -> None:
             datasets.prepare(given, threads=1, watch=lambda *_: None)
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path / "data", {**class_files(), "cat/\udcff.png": b"x"})
+    with pytest.raises(TrainingFailed, match="control characters"):
+        prepared(folder, tmp_path / "cache")
+
+
 def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
     folder = unpacked(tmp_path / "data", class_files())
     (folder / "cat/secret.png").symlink_to("/etc/hostname")
