@@ -56,7 +56,9 @@ def _train(client: Client, stack: Stack, data: DemoData, console: Console) -> No
         client.upload_dataset(data.name, data.upload, progress=Bar(console, "Upload"))
     began = time.monotonic()
     job = client.train(name="demo", dataset=data.name, model="tutorial-cnn", epochs=data.epochs, batch_size=4)
-    console.print(f"Job {job.number} is {job.state}: tutorial-cnn on {data.name}, {data.epochs} epochs, batches of 4")
+    console.print(
+        f"Job {job.number} is {job.document['state']}: tutorial-cnn on {data.name}, {data.epochs} epochs, batches of 4"
+    )
     follow(job, console, stack.tend)
     result = job.result()
     console.print(

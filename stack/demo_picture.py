@@ -40,6 +40,6 @@ def draw(path: Path, title: str, chosen: Sequence[Prediction], image_of: Callabl
         colour = RIGHT if prediction.correct else WRONG
         pen.rectangle((left - 2, top - 2, left + EDGE + 1, top + EDGE + 1), outline=colour, width=2)
         pen.text((left, top + EDGE + 3), f"is {prediction.label}"[:18], INK, font)
-        said = f"said {prediction.predicted}"[:14]
+        said = f"said {prediction.predicted}"[:13]
         pen.text((left, top + EDGE + 3 + LINE), f"{said} {prediction.probability:.0%}", colour, font)
     picture.save(path)

@@ -19,7 +19,7 @@ from stoker.stack.postgres import Postgres
 from stoker.stack.redis import Redis
 from stoker.stack.services import Service
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # the first import of torch from a slow disk; one that dies is noticed at once
 LONGEST_PAUSE_SECONDS = 30.0  # between two starts of a service that keeps dying
 STEADY_SECONDS = 60.0  # having run for so long, a service's earlier deaths are forgotten
 Say = Callable[[str], None]

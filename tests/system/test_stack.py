@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.support.services import short_home
 from tests.support.waiting import wait_for
 
 START_SECONDS = 60.0
@@ -100,26 +102,36 @@ def gone(family: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
 
 
-def test_up_starts_everything_and_ctrl_c_stops_everything(home: Path) -> None:
-    with up(home) as running:
-        assert stat.S_IMODE((home / "token").stat().st_mode) == 0o600
+@pytest.fixture(scope="module")
+def life() -> Iterator[Path]:
+    """A home that is used by one `up` after the other, as homes are."""
+    with short_home() as folder:
+        yield folder
+
+
+def test_up_starts_everything_and_ctrl_c_stops_everything(life: Path) -> None:
+    with up(life) as running:
+        assert stat.S_IMODE((life / "token").stat().st_mode) == 0o600
         assert running.answers("/readyz")
         assert [worker["state"] for worker in running.get("/api/v1/workers").json()["items"]] == ["live"]
         assert httpx.get(f"{running.url}/api/v1/workers").status_code == 401
         assert httpx.get(running.flower_url).status_code == 401
-        password = (home / "flower-password").read_text().strip()
+        password = (life / "flower-password").read_text().strip()
         credentials = base64.b64encode(f"stoker:{password}".encode()).decode()
         assert httpx.get(running.flower_url, headers={"Authorization": f"Basic {credentials}"}).status_code == 200
 
+        (life / "known").write_text(running.token)
         family = running.family()
         assert len(family) >= 5
-        second = fails(home)
+        second = fails(life)
         assert second.returncode == 1
         assert second.stderr == (
-            f"Error: another process (pid {running.process.pid}) already runs a stack in {home}; "
+            f"Error: another process (pid {running.process.pid}) already runs a stack in {life}; "
             "stop it, or set STOKER_HOME to another folder\n"
         )
-        first = (running.url, running.token)
+        folders = [Path(line) for line in (life / "sockets").read_text().split()]
+        assert len(folders) == 2
+        assert all(folder.is_dir() for folder in folders)
 
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(30) == 0
@@ -128,30 +140,25 @@ def test_up_starts_everything_and_ctrl_c_stops_everything(home: Path) -> None:
     assert re.findall(r"^(\w+) +ready in \d+\.\d s$", told, re.MULTILINE)[:3] == list(SERVICES[:3])
     assert set(re.findall(r"^(\w+) +ready in", told, re.MULTILINE)) == set(SERVICES)
     assert re.findall(r"^(\w+) +stopped$", told, re.MULTILINE) == ["Flower", "API", "Worker", "Redis", "PostgreSQL"]
-    assert not list(Path("/tmp").glob("stoker-*/.s.PGSQL*"))
-
-    with up(home) as again:
-        assert (again.url, again.token) == first
-        assert again.answers("/api/v1/whoami")
+    assert not any(folder.exists() for folder in folders)
 
 
-def test_nothing_outlives_a_killed_up_and_the_next_one_opens_the_data(home: Path) -> None:
-    with up(home) as running:
-        token, family = running.token, running.family()
+def test_nothing_outlives_a_killed_up(life: Path) -> None:
+    with up(life) as running:
+        if (known := life / "known").exists():  # of the `up` before
+            assert known.read_text() == running.token
+        family = running.family()
         running.process.kill()
         wait_for(lambda: gone(family), 10, "all services to end with `up`")
-    with up(home) as again:
-        assert again.token == token
-        assert again.answers("/api/v1/whoami")
 
 
-def test_what_dies_is_started_again(home: Path) -> None:
-    with up(home) as running:
+def test_what_dies_is_started_again(life: Path) -> None:
+    with up(life) as running:  # after the killed one: the data must open
+        assert running.answers("/api/v1/whoami")
         for name in ("stoker.api", "flower", "redis-server", "bin/postgres", "stoker.workers"):
-            before = running.service(name)
-            before.kill()
-            wait_for(lambda before=before: not before.is_running() or before.status() == "zombie", 5, name)  # type: ignore[misc]
-            wait_for(lambda name=name: has(running, name), 20, f"{name} to be started again")  # type: ignore[misc]
+            killed = running.service(name).pid
+            os.kill(killed, signal.SIGKILL)
+            wait_for(partial(runs_anew, running, name, killed), 20, f"{name} to be started again")
         wait_for(lambda: running.answers("/readyz"), 20, "the API to answer again")
 
         def live() -> bool:
@@ -162,9 +169,9 @@ def test_what_dies_is_started_again(home: Path) -> None:
     assert len(re.findall(r"has ended \(SIGKILL\); starting it again in 0.25 s", told)) >= 5
 
 
-def has(running: Up, name: str) -> bool:
+def runs_anew(running: Up, name: str, killed: int) -> bool:
     try:
-        return running.service(name).is_running()
+        return running.service(name).pid != killed
     except (AssertionError, psutil.NoSuchProcess):
         return False
 
