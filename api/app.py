@@ -10,7 +10,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse
 
-from stoker.api import accounts, checkpoints, datasets, health, jobs, predictions, problems, records, stream, workers
+from stoker.api import (
+    accounts,
+    checkpoints,
+    datasets,
+    health,
+    jobs,
+    predictions,
+    problems,
+    records,
+    steering,
+    stream,
+    workers,
+)
 from stoker.api.dependencies import caller
 from stoker.api.feed import Feed
 from stoker.api.guard import LIMIT_SECONDS, Guard
@@ -22,7 +34,7 @@ from stoker.jobs.database import connect, sessions
 from stoker.jobs.spec import JobSpec
 from stoker.settings import Settings
 
-ROUTERS = (jobs, stream, records, predictions, checkpoints, datasets, workers, accounts)
+ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts)
 POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
 
 

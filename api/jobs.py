@@ -1,4 +1,4 @@
-"""Routes: submit, list, show, cancel."""
+"""Routes: submit, list, show."""
 
 import hashlib
 import json
@@ -18,7 +18,6 @@ from stoker.jobs.models import User
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
 from stoker.jobs.spec import parse_spec
-from stoker.jobs.visibility import may_steer
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -90,18 +89,6 @@ def list_jobs(
 @router.get("/{number}")
 def show(number: Number, session: Database, caller: Caller_, services: Shared) -> JobView:
     """One job."""
-    return linked(services, reads_jobs.view_job(session, caller, number))
-
-
-@router.post("/{number}/cancel")
-def cancel(job: SeenJob, session: Database, caller: Caller_, services: Shared) -> JobView:
-    """Cancel a job: at once while it waits, else as soon as its worker has stopped it. Once more changes nothing."""
-    may_steer(caller, job)
-    number = job.number
-    session.rollback()  # what cancel locks, it locks in its own order
-    submissions.cancel(session, number, actor=caller.user)
-    session.commit()
-    services.kick()
     return linked(services, reads_jobs.view_job(session, caller, number))
 
 

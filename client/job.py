@@ -158,7 +158,26 @@ class Job:
 
     def cancel(self) -> "Job":
         """Ask that the job be stopped; asking twice is no error. Raises AlreadyFinal."""
-        self.document = self._transport.post(f"{self._path}/cancel")
+        return self._steer("cancel")
+
+    def hold(self) -> "Job":
+        """Keep a waiting job from starting. A Conflict while it runs."""
+        return self._steer("hold")
+
+    def release(self) -> "Job":
+        """Let a held job take its turn again."""
+        return self._steer("release")
+
+    def preempt(self) -> "Job":
+        """Ask a running job to make room; it goes on later from where it stood. A Conflict when it does not run."""
+        return self._steer("preempt")
+
+    def retry(self, origin: str = "latest") -> "Job":
+        """Queue a failed or cancelled job again, from its ``latest`` or ``best`` checkpoint or from ``scratch``."""
+        return self._steer(f"retry?from={origin}")
+
+    def _steer(self, verb: str) -> "Job":
+        self.document = self._transport.post(f"{self._path}/{verb}")
         return self
 
 

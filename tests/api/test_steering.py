@@ -1,0 +1,48 @@
+"""Hold, release, retry, preempt, as a client and a command line see them."""
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.api.conftest import Kicks, People
+from tests.support.finished_job import FakeWorker, submit
+
+
+def test_hold_and_release(client: TestClient, factory: sessionmaker[Session], kicks: Kicks) -> None:
+    path = f"/api/v1/jobs/{submit(factory)}"
+    held = client.post(f"{path}/hold")
+    assert (held.status_code, held.json()["reason"]["code"]) == (200, "held")
+    assert client.post(f"{path}/release").json()["reason"]["code"] == "no_worker"
+    assert kicks.count == 2
+    FakeWorker.start(factory).claim()
+    refused = client.post(f"{path}/hold")
+    assert (refused.status_code, refused.json()["code"]) == (409, "preempt_first")
+
+
+def test_preempt_only_what_runs(client: TestClient, factory: sessionmaker[Session]) -> None:
+    path = f"/api/v1/jobs/{submit(factory)}"
+    refused = client.post(f"{path}/preempt")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_running")
+    FakeWorker.start(factory).claim()
+    assert client.post(f"{path}/preempt").status_code == 200
+    assert "preempt_requested" in [event["name"] for event in client.get(f"{path}/events").json()["items"]]
+
+
+def test_retry_of_a_cancelled_job(client: TestClient, factory: sessionmaker[Session]) -> None:
+    path = f"/api/v1/jobs/{submit(factory)}"
+    refused = client.post(f"{path}/retry")
+    assert (refused.status_code, refused.json()["code"]) == (409, "move_refused")
+    client.post(f"{path}/cancel")
+    assert client.post(f"{path}/retry?from=worst").json()["errors"][0]["field"] == "from"
+    again = client.post(f"{path}/retry?from=scratch").json()
+    assert (again["state"], again["cancel_requested_at"]) == ("queued", None)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "hold", "release", "preempt", "retry"])
+def test_only_the_owner_and_admins_steer(
+    client: TestClient, factory: sessionmaker[Session], people: People, verb: str
+) -> None:
+    path = f"/api/v1/jobs/{submit(factory)}/{verb}"
+    assert client.post(path, headers={"Authorization": f"Bearer {people.bob}"}).status_code == 403
+    assert client.post(path, headers={"Authorization": f"Bearer {people.eve}"}).status_code == 404
+    assert client.post(f"/api/v1/jobs/999/{verb}").status_code == 404
