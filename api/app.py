@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from stoker.api import (
     accounts,
@@ -27,6 +28,7 @@ from stoker.api.dependencies import caller
 from stoker.api.feed import Feed
 from stoker.api.guard import LIMIT_SECONDS, Guard
 from stoker.api.parameters import known_parameters
+from stoker.api.problems import PREFIX
 from stoker.api.services import Pace, Services
 from stoker.api.signin import SignIn
 from stoker.errors import SettingInvalid
@@ -93,10 +95,10 @@ def create_app(
     kick = dispatcher.kick if dispatcher else _nobody
     app.state.services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace())
     for part in ROUTERS:
-        app.include_router(part.router, prefix=jobs.PREFIX)
-    app.include_router(_description(app), prefix=jobs.PREFIX)
+        app.include_router(part.router, prefix=PREFIX)
+    app.include_router(_description(app), prefix=PREFIX)
     health.install(app)
-    problems.install(app)
+    problems.install(app, [route for part in ROUTERS for route in part.router.routes if isinstance(route, Route)])
     app.add_middleware(Guard, limit_seconds=limit_seconds)
     return app
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import select
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +15,6 @@ from stoker.jobs.moves import SHOW
 from stoker.log import Events
 
 RECONNECT_SECONDS = 1.0
-LOOK_UP_SECONDS = 0.5  # how soon the thread notices that it shall stop
 
 log = Events("stoker.feed")
 
@@ -29,6 +30,7 @@ class Feed:
         self._waiting: dict[int, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._end = os.eventfd(0, os.EFD_CLOEXEC)  # readable once the thread shall end
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     @property
@@ -43,6 +45,7 @@ class Feed:
     def close(self) -> None:
         """End every stream soon; does not wait."""
         self._stopping.set()
+        os.eventfd_write(self._end, 1)
         self._wake(None)
 
     def join(self) -> None:
@@ -78,10 +81,9 @@ class Feed:
             connection.execute(f"LISTEN {SHOW}")
             self._wake(None)  # what was said before we listened
             while not self._stopping.is_set():
-                for notice in connection.notifies(timeout=LOOK_UP_SECONDS):
+                select.select([connection.fileno(), self._end], [], [])
+                for notice in connection.notifies(timeout=0):
                     self._wake(int(notice.payload) if notice.payload.isdecimal() else None)
-                    if self._stopping.is_set():
-                        return
 
     def _wake(self, number: int | None) -> None:
         """Wake the streams of a job, or all of them."""

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from stoker.api.dependencies import Caller_, Database, JsonBody, Responses, SeenJob
 from stoker.api.parameters import Cursor, Limit, Number
+from stoker.api.problems import PREFIX
 from stoker.api.services import Services, Shared
 from stoker.errors import InvalidInput
 from stoker.jobs import reads_jobs, submissions
@@ -21,7 +22,6 @@ from stoker.jobs.spec import parse_spec
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-PREFIX = "/api/v1"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _SPEC = {
     "requestBody": {

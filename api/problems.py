@@ -1,6 +1,6 @@
 """Every error as RFC 9457 problem details with Stoker's own stable code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,12 +12,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from stoker.errors import InvalidInput, JobNotFound, NotFound, StokerError, Unavailable
 from stoker.jobs.documents import DocumentInvalid, shown
 from stoker.log import Events
 
 MEDIA_TYPE = "application/problem+json"
+PREFIX = "/api/v1"
 RETRY_SECONDS = 2
 CLIENT_GONE = 499  # nobody reads it; it is for the log
 
@@ -64,8 +66,9 @@ def internal() -> Response:
     return problem(500, "internal", "something went wrong inside Stoker; its log says what")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with a problem."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Answer every error with a problem; ``routes`` tell what an address takes."""
+    app.state.routes = routes
     app.add_exception_handler(StokerError, _stoker_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _parameter_error)
@@ -80,12 +83,23 @@ async def _stoker_error(_: Request, error: Exception) -> Response:
     return of_error(error)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     codes = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 415: "unsupported_media_type"}
     details = {404: "there is nothing at this address", 405: "this address does not take this method"}
     detail = details.get(error.status_code, error.detail)
-    return problem(error.status_code, codes.get(error.status_code, "http_error"), detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers |= _allowed(request)
+    return problem(error.status_code, codes.get(error.status_code, "http_error"), detail, headers=headers)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """All methods of an address: the framework names those of the first route alone that has it."""
+    path = request.url.path.removeprefix(PREFIX)
+    routes: Sequence[Route] = request.app.state.routes
+    methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 async def _parameter_error(_: Request, error: Exception) -> Response:
