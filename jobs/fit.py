@@ -21,9 +21,9 @@ class Demand:
     machine: str | None = None  # once it made a step: the only kind of machine on which it goes on exactly
     gpu_milli: int = WHOLE  # of each device; all of it unless less is asked for
 
-    def takes(self, unit: "Unit") -> int:
-        """Thousandths that the job holds of a device that it runs on."""
-        return unit.capacity_milli if self.gpu_milli >= WHOLE else self.gpu_milli
+    def takes(self, capacity_milli: int) -> int:
+        """Thousandths that the job holds of a device that offers so many."""
+        return capacity_milli if self.gpu_milli >= WHOLE else self.gpu_milli
 
     def suits(self, model: str, memory_bytes: int) -> bool:
         """Whether devices of this kind will do."""
@@ -81,7 +81,9 @@ class Node:
             memory_free_bytes=self.memory_free_bytes + sign * demand.memory_bytes,
             attempts_free=self.attempts_free + sign,
             units=tuple(
-                replace(unit, free_milli=unit.free_milli + sign * demand.takes(unit)) if unit.id in spot.units else unit
+                replace(unit, free_milli=unit.free_milli + sign * demand.takes(unit.capacity_milli))
+                if unit.id in spot.units
+                else unit
                 for unit in self.units
             ),
         )
@@ -104,10 +106,12 @@ def machine_of(node: Node, device: str) -> str:
 
 def open_units(demand: Demand, node: Node) -> list[Unit]:
     """The devices of a worker that will do and have room for the job's share."""
-    return [
+    share, any_kind = demand.gpu_milli, not demand.gpu_types and not demand.gpu_memory_bytes
+    return [  # asked a million times in a simulation: no calls that can be spared
         unit
         for unit in node.units
-        if unit.free_milli >= demand.takes(unit) and demand.suits(unit.model, unit.memory_bytes)
+        if unit.free_milli >= (share if share < WHOLE else unit.capacity_milli)
+        and (any_kind or demand.suits(unit.model, unit.memory_bytes))
     ]
 
 

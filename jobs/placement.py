@@ -9,10 +9,11 @@ from operator import itemgetter
 from typing import Protocol
 
 from stoker.jobs.fit import Demand, Node, Spot, Unit, devices_for, fits
-from stoker.jobs.mix import Mix
+from stoker.jobs.mix import Mix, Shape, shape_of
 from stoker.jobs.worth import IN_USE, Weights, Worth
 
-Kind = tuple[str, int]  # model and memory in bytes: devices of one kind are alike
+Kind = tuple[str, int, int]  # model, memory in bytes, thousandths offered: devices of one kind are alike
+State = tuple[tuple[Kind, ...], tuple[tuple[int, ...], ...], int]  # kinds, levels, free CPUs
 Share = tuple[int, int]  # of a device: its kind, as an index into View.kinds, and its free thousandths before
 NO_UNITS = 10**12
 
@@ -30,18 +31,18 @@ class View:
         """Look at a worker."""
         found: dict[Kind, list[int]] = {}
         for unit in node.units:
-            found.setdefault((unit.model, unit.memory_bytes), []).append(unit.free_milli)
-        kinds = tuple(sorted(found, key=lambda kind: (kind[1], kind[0])))
+            found.setdefault((unit.model, unit.memory_bytes, unit.capacity_milli), []).append(unit.free_milli)
+        kinds = tuple(sorted(found, key=itemgetter(1, 0, 2)))  # the least memory first
         return cls(node, kinds, tuple(tuple(sorted(found[kind])) for kind in kinds))
 
     def ways(self, demand: Demand) -> list[tuple[Share, ...]]:
         """The ways to take the devices of a job that fits: one device of each sort, or the tightest several."""
         open_shares = [
             (place, level)
-            for place, (model, memory) in enumerate(self.kinds)
+            for place, (model, memory, capacity) in enumerate(self.kinds)
             if demand.suits(model, memory)
             for level in self.levels[place]
-            if level >= demand.gpu_milli
+            if level >= demand.takes(capacity)
         ]
         if demand.gpus == 1:
             return [(share,) for share in dict.fromkeys(open_shares)]
@@ -54,7 +55,7 @@ class View:
         left = [list(levels) for levels in self.levels]
         for kind, level in way:
             left[kind].remove(level)
-            left[kind].append(level - demand.gpu_milli)
+            left[kind].append(level - demand.takes(self.kinds[kind][2]))
         return tuple(tuple(sorted(levels)) for levels in left)
 
     def units(self, way: tuple[Share, ...]) -> tuple[int, ...]:
@@ -62,7 +63,8 @@ class View:
         left: list[Unit] = sorted(self.node.units, key=lambda unit: unit.id)
         chosen = []
         for kind, level in way:
-            unit = next(u for u in left if (u.model, u.memory_bytes) == self.kinds[kind] and u.free_milli == level)
+            sort = (*self.kinds[kind], level)
+            unit = next(u for u in left if (u.model, u.memory_bytes, u.capacity_milli, u.free_milli) == sort)
             left.remove(unit)
             chosen.append(unit.id)
         return tuple(chosen)
@@ -102,12 +104,14 @@ class LeastLoss:
         for kind, free in zip(kinds, levels, strict=True):
             worth = self._worths.get(kind)
             if worth is None:
-                worth = self._worths[kind] = Worth(self.mix, *kind, self._weights)
+                worth = self._worths[kind] = Worth(self.mix, *kind[:2], self._weights)
             total += worth(free, cpus_milli)
         return total
 
 
-Rated = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
+Rating = tuple[float, tuple[Share, ...]]
+Ranked = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
+STATES_KEPT = 20_000
 
 
 class Board:
@@ -120,7 +124,8 @@ class Board:
         self._views = {node.id: View.of(node) for node in sorted(nodes, key=lambda node: node.id)}
         self._rule = rule
         self._changed: list[int] = []
-        self._rated: dict[tuple[Demand, str], tuple[int, dict[int, Rated]]] = {}
+        self._ranked: dict[tuple[Demand, str], tuple[int, dict[int, Ranked]]] = {}
+        self._ratings: dict[State, dict[tuple[Shape, str], Rating]] = {}  # workers in one state are rated once
         self._devices: dict[Demand, tuple[str, ...]] = {}
 
     @property
@@ -133,9 +138,9 @@ class Board:
         if demand not in self._devices:
             self._devices[demand] = devices_for(demand, self.nodes)
         for device in self._devices[demand]:
-            rated = self._ratings(demand, device)
-            if rated:
-                _, _, node, way = min(rated.values())
+            ranked = self._rank(demand, device)
+            if ranked:
+                _, _, node, way = min(ranked.values())
                 return Spot(node, device, self._views[node].units(way))
         return None
 
@@ -150,23 +155,36 @@ class Board:
     def follow(self, rule: Rule) -> None:
         """Rate by another rule from now on."""
         self._rule = rule
-        self._rated.clear()
+        self._ranked.clear()
+        self._ratings.clear()
         self._changed.clear()
 
     def _update(self, node: Node) -> None:
         self._views[node.id] = View.of(node)
         self._changed.append(node.id)
 
-    def _ratings(self, demand: Demand, device: str) -> dict[int, Rated]:
-        seen, rated = self._rated.get((demand, device), (None, {}))
+    def _rank(self, demand: Demand, device: str) -> dict[int, Ranked]:
+        """The workers that fit, ranked; those that changed since the last call are looked at, no others."""
+        seen, ranked = self._ranked.get((demand, device), (None, {}))
         stale = self._views if seen is None else dict.fromkeys(self._changed[seen:])
+        shape = shape_of(demand)
         for number in stale:
             view = self._views[number]
             if fits(demand, view.node, device):
-                rating, way = self._rule.rate(demand, view, device)
+                rating, way = self._rate(demand, shape, view, device)
                 tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
-                rated[number] = (-rating, tightness, number, way)
+                ranked[number] = (-rating, tightness, number, way)
             else:
-                rated.pop(number, None)
-        self._rated[demand, device] = (len(self._changed), rated)
-        return rated
+                ranked.pop(number, None)
+        self._ranked[demand, device] = (len(self._changed), ranked)
+        return ranked
+
+    def _rate(self, demand: Demand, shape: Shape, view: View, device: str) -> Rating:
+        state = (view.kinds, view.levels, view.node.cpus_free_milli)
+        if len(self._ratings) > STATES_KEPT:
+            self._ratings.clear()
+        known = self._ratings.setdefault(state, {})
+        rating = known.get((shape, device))
+        if rating is None:
+            rating = known[shape, device] = self._rule.rate(demand, view, device)
+        return rating

@@ -96,14 +96,20 @@ def arrivals(tasks: Sequence[Demand], milli: int, load: float, seed: int) -> lis
     if not total:
         raise InvalidInput("tasks", "none asks for a GPU", "give at least one with num_gpu of 1 or more")
     chance = random.Random(seed)  # noqa: S311 - no secret
+    if total >= load * milli:
+        return _cut(chance.sample(tasks, len(tasks)), load * milli)
     order = list(tasks)
     while total < load * milli:
         order.append(chance.choice(tasks))
         total += asked(order[-1])
     chance.shuffle(order)
+    return order
+
+
+def _cut(order: list[Demand], milli: float) -> list[Demand]:
     reached = 0
     for place, demand in enumerate(order):
-        if reached >= load * milli:
+        if reached >= milli:
             return order[:place]
         reached += asked(demand)
     return order

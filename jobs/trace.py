@@ -49,7 +49,8 @@ def read_nodes(path: Path) -> list[Node]:
 
     Raises InvalidInput.
     """
-    nodes, unit = [], 0
+    nodes: list[Node] = []
+    unit = 0
     for row in _rows(path, NODE_COLUMNS):
         cpus, memory = row.number("cpu_milli", 0, MOST), row.number("memory_mib", 0, MOST) * _MIB
         count, model = row.number("gpu", 0, MOST_GPUS), row.cells["model"].strip()

@@ -17,7 +17,7 @@ units = st.builds(
     st.sampled_from(["A", "B"]),
     st.sampled_from([16 * GB, 80 * GB]),
     st.sampled_from([0, 350, 1000]),
-    st.just(1000),
+    st.sampled_from([1000, 1000, 2000]),
 )
 
 
@@ -71,7 +71,7 @@ def test_what_is_placed_never_exceeds_what_is_free(queue: list[Candidate], fleet
         assert len(here) <= node.attempts_free
         for unit in node.units:
             takers = [placement for placement in here if unit.id in placement.spot.units]
-            assert sum(placement.demand.takes(unit) for placement in takers) <= unit.free_milli
+            assert sum(placement.demand.takes(unit.capacity_milli) for placement in takers) <= unit.free_milli
         for placement in here:
             assert len(set(placement.spot.units)) == len(placement.spot.units)
             assert {unit.id for unit in node.units} >= set(placement.spot.units)
