@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stoker.jobs.base import Base, Digest, Now, Serial, Time
@@ -91,7 +92,7 @@ class Result(Base):
     job_number: Mapped[int] = mapped_column(ForeignKey(Job.number, ondelete="CASCADE"), primary_key=True)
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey(Attempt.id), unique=True)
     accuracy: Mapped[float | None]
-    document: Mapped[dict[str, Any]]  # loss, per_class, confusion, classes, test_images, epochs, train_seconds, device
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)  # not jsonb: classes stay in their order
     checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey(Checkpoint.id), index=True)
     created_at: Mapped[Now]
 
