@@ -1,8 +1,9 @@
 """The one module of the workers that loads torch: a fork server for the built-in recipes.
 
-Started as ``python -m stoker.workers.child DESCRIPTOR`` by the worker, never imported by it.
+Started as ``python -m stoker.workers.child [--cpu-only] DESCRIPTOR`` by the worker, never imported by it.
 """
 
+import itertools
 import os
 import random
 import socket
@@ -12,21 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from stoker.training import trainer
+from stoker.training import batches, models, optimizers, trainer
 from stoker.training.channel import Channel
-from stoker.training.config import Task
+from stoker.training.config import OptimizerConfig, Task
 from stoker.workers import forkserver
 
 
 def run_task(document: dict[str, Any], connection: socket.socket) -> int:
     """Run one task in a forked trainer; returns its exit code."""
-    seed = int.from_bytes(os.urandom(4), "little")  # whatever the recipe does not seed differs from child to child
-    random.seed(seed)
-    np.random.seed(seed)  # the legacy generator is the one that others share
-    torch.manual_seed(seed)
+    reseed()
     if document["kind"] == "canary":
         return canary(document["device"])
     return trainer.run(Task.from_document(document), Channel(connection))
+
+
+def reseed() -> None:
+    """Start all random generators anew: what a recipe does not seed shall differ from child to child."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    random.seed(seed)
+    np.random.seed(seed)  # the legacy generator is the one that others share
+    torch.manual_seed(seed)
 
 
 def canary(device: str) -> int:
@@ -40,10 +46,31 @@ def canary(device: str) -> int:
     return 0 if torch.isfinite(model.weight).all() else 1
 
 
+def rehearse() -> None:
+    """Make a few steps of nothing, in a child that waits for its order.
+
+    The first step of a fresh child touches pages that it shares with the server, each of which is then copied, and
+    loads what torch loads on first use: 20 ms that are over when the order comes. Only for workers without a GPU:
+    a backward asks for CUDA's devices, and which of them are the child's is not known before the order.
+    """
+    torch.set_num_threads(1)
+    reseed()
+    cpu = torch.device("cpu")
+    model = models.create("tutorial-cnn", 10)
+    optimizer = optimizers.create(OptimizerConfig(), model.parameters(), cpu)
+    images, labels, places = torch.zeros(512, 3, 32, 32, dtype=torch.uint8), torch.zeros(512).long(), torch.arange(512)
+    form = models.input_form("tutorial-cnn", 32, 32, cpu)
+    steps = batches.Batches(images, labels, places, batch_size=4, form=form, augmentations=(), seed=0, device=cpu)
+    for inputs, expected in itertools.islice(steps.epoch(0, 0), 3):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(inputs), expected).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
 def main() -> None:
     """Load, warm up, serve."""
     trainer.warm_up()
-    forkserver.serve(int(sys.argv[1]), run_task)
+    forkserver.serve(int(sys.argv[-1]), run_task, rehearse if "--cpu-only" in sys.argv else lambda: None)
 
 
 if __name__ == "__main__":

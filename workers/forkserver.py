@@ -35,6 +35,7 @@ FILE_LIMIT_BYTES = 64 * 2**30
 CHANNEL = 3  # the descriptor of the socket to the supervisor, in every trainer
 
 Run = Callable[[dict[str, Any], socket.socket], int]
+Rehearse = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -48,12 +49,15 @@ class _Trainer:
 
 
 class Server:
-    """The loop. ``run`` is called in each trainer with its task and its socket; what it returns is the exit code."""
+    """The loop. ``run`` is called in each trainer with its task and its socket; what it returns is the exit code.
 
-    def __init__(self, connection: socket.socket, run: Run) -> None:
+    ``rehearse`` is called in each child while it waits for its order.
+    """
+
+    def __init__(self, connection: socket.socket, run: Run, rehearse: Rehearse) -> None:
         """Serve the worker at the other end of ``connection``, a SOCK_SEQPACKET."""
         connection.setblocking(False)
-        self._connection, self._run = connection, run
+        self._connection, self._run, self._rehearse = connection, run, rehearse
         self._trainers: dict[str, _Trainer] = {}
         self._spare: tuple[int, socket.socket] | None = None
         self._spare_due = time.monotonic()
@@ -153,7 +157,7 @@ class Server:
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            become_trainer(server, theirs, self._run)
+            become_trainer(server, theirs, self._run, self._rehearse)
         theirs.close()
         return pid, ours
 
@@ -216,11 +220,12 @@ class Server:
         os._exit(0)
 
 
-def become_trainer(server: int, connection: socket.socket, run: Run) -> NoReturn:
+def become_trainer(server: int, connection: socket.socket, run: Run, rehearse: Rehearse) -> NoReturn:
     """In a forked child: cut what ties it to the server, wait for an order, run it, and end without a farewell."""
     code = 1
     try:
         _isolate(server, connection.fileno())
+        rehearse()
         data, fds, _, _ = socket.recv_fds(socket.socket(fileno=CHANNEL), MAX_PACKET_BYTES, 2)
         if not data:
             os._exit(0)
@@ -269,9 +274,9 @@ def _put_on(order: Order, channel: int, log: int) -> socket.socket:
     return socket.socket(fileno=CHANNEL)
 
 
-def serve(descriptor: int, run: Run) -> NoReturn:
+def serve(descriptor: int, run: Run, rehearse: Rehearse = lambda: None) -> NoReturn:
     """Serve on an inherited descriptor, in a process that has loaded what its trainers share."""
     processes.set_title("stoker-forks")
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise touch, and so copy, all of these pages
-    Server(socket.socket(fileno=descriptor), run).serve()
+    Server(socket.socket(fileno=descriptor), run, rehearse).serve()

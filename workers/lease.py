@@ -1,5 +1,7 @@
 """The lease of this process and its attempts: renewed in a thread of its own, on a connection of its own."""
 
+import os
+import select
 import threading
 import time
 from pathlib import Path
@@ -35,19 +37,31 @@ class Listener:
         """``url`` as SQLAlchemy writes it."""
         self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def wait(self, seconds: float) -> None:
-        """Return after a request, or after so many seconds."""
-        until = time.monotonic() + seconds
+        """Return after a request, after ``wake``, or after so many seconds."""
+        watched = [self._wakeup]
         try:
-            for _ in self._connected().notifies(timeout=seconds, stop_after=1):
-                return
+            connection = self._connected()
+            watched.append(connection.fileno())
+            select.select(watched, [], [], seconds)
+            for _ in connection.notifies(timeout=0):
+                pass
         except psycopg.Error:
-            self.close()
-            time.sleep(max(0.0, min(until - time.monotonic(), RECONNECT_SECONDS)))
+            self._disconnect()
+            select.select([self._wakeup], [], [], min(seconds, RECONNECT_SECONDS))
+
+    def wake(self) -> None:
+        """Let ``wait`` return, now and from now on."""
+        os.eventfd_write(self._wakeup, 1)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Give back the descriptors."""
+        self._disconnect()
+        os.close(self._wakeup)
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
@@ -91,9 +105,11 @@ class LeaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, at the latest at its next renewal."""
+        """End the thread."""
         self._stopping.set()
+        self._listener.wake()
         self._thread.join()
+        self._listener.close()
         self._engine.dispose()
 
     def _keep(self) -> None:
@@ -107,7 +123,6 @@ class LeaseKeeper:
                 events.warning("lease_not_renewed", error=str(error.args[0]).splitlines()[0][:300])
                 due = time.monotonic() + min(RECONNECT_SECONDS, self._settings.renew_seconds)
             self._listener.wait(max(0.01, due - time.monotonic()))
-        self._listener.close()
 
     def renew(self) -> bool:
         """Renew once; False: the incarnation was closed.

@@ -58,7 +58,9 @@ class Worker:
             raise SettingInvalid("STOKER_WORKER_ATTEMPTS", "is 0", "let a worker run at least one attempt")
         self._url, self._broker = settings.database_url, settings.broker_url
         self._inventory = devices.inventory(settings.worker_devices)
-        self._fork_server = ForkServer(environ, command, owns_process=True)
+        self._devices = self._inventory.devices()
+        kind = () if self._devices else ("--cpu-only",)
+        self._fork_server = ForkServer(environ, (*command, *kind), owns_process=True)
         self._runs = Runs()
         self.health = settings.home / "run" / f"worker-{self.name}.health"
 
@@ -139,7 +141,7 @@ class Worker:
             memory_bytes=host.offered_memory_bytes(settings.worker_memory_bytes),
             attempts_limit=settings.worker_attempts,
             cpu_model=host.cpu_model(),
-            devices=self._inventory.devices(),
+            devices=self._devices,
         )
 
     def canary(self) -> None:
@@ -147,8 +149,7 @@ class Worker:
 
         Raises StackError: forked children cannot train here.
         """
-        found = self._inventory.devices()[:1]
-        uuids = [device.uuid for device in found]
+        uuids = [device.uuid for device in self._devices[:1]]
         scratch = self.settings.home / "scratch" / self.name / "canary"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         order = Order(

@@ -178,4 +178,4 @@ def run(document: dict[str, Any], connection: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    forkserver.serve(int(sys.argv[1]), run)
+    forkserver.serve(int(sys.argv[-1]), run)
