@@ -109,6 +109,10 @@ class Trainer:
         """Take it for lost, whatever becomes of it."""
         self.status, self._ended = LOST, True
 
+    def hang_up(self) -> None:
+        """Close the line to it, at which it ends by itself."""
+        self._connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Give back the descriptors."""
         self._connection.close()
