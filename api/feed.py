@@ -38,6 +38,11 @@ class Feed:
         """Whether streams shall end, because the process does."""
         return self._stopping.is_set()
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return sum(len(places) for places in self._waiting.values())
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -79,7 +79,7 @@ def test_submits_at_once_with_one_key_make_one_job(client: TestClient) -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ü"])
 def test_a_key_that_cannot_be_used(client: TestClient, key: str) -> None:
-    answer = client.post("/api/v1/jobs", json=DIGITS, headers={"Idempotency-Key": key.encode()})
+    answer = client.post("/api/v1/jobs", json=DIGITS, headers={b"Idempotency-Key": key.encode()})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
 

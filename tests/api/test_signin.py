@@ -64,7 +64,7 @@ WRONG = [
 
 def test_a_wrong_token_is_401(client: TestClient) -> None:
     for header in WRONG:
-        answer = client.get("/api/v1/whoami", headers={"Authorization": header})
+        answer = client.get("/api/v1/whoami", headers={b"Authorization": header})
         assert answer.status_code == 401, header[:50]
 
 

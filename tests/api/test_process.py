@@ -1,0 +1,122 @@
+"""``python -m stoker.api``: it starts, serves, ends when asked to, and refuses what it must."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import make_url
+
+from stoker.api.__main__ import listen, main, refuse_to_be_open
+from stoker.errors import SettingInvalid, StackError
+from stoker.jobs import accounts
+from stoker.jobs.database import connect, sessions
+from stoker.settings import Settings
+from tests.api.conftest import People
+from tests.support.waiting import wait_for
+
+
+def start(database_url: str, home: Path, log: Path, **settings: str) -> "subprocess.Popen[bytes]":
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    environ |= {"STOKER_DATABASE_URL": database_url, "STOKER_HOME": str(home)}
+    environ["STOKER_BROKER_URL"] = f"redis+socket://{home}/none.sock"  # nobody is there; nothing here needs it
+    with log.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-m", "stoker.api"], env=environ | settings, stderr=file)
+
+
+def events(log: Path, name: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+    return [line for line in lines if line["event"] == name]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "api.log"
+
+
+@pytest.fixture
+def server(database_url: str, people: People, tmp_path: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    process = start(database_url, tmp_path, log)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_it_serves_and_ends_in_order(
+    server: "subprocess.Popen[bytes]", people: People, log: Path, database_url: str
+) -> None:
+    url = wait_for(lambda: events(log, "api_listening"), 30, "the API to listen")[0]["url"]
+    wait_for(lambda: _alive(url), 30, "the API to answer")
+    bearer = {"Authorization": f"Bearer {people.ada}"}
+    made = httpx.post(f"{url}/api/v1/jobs", headers=bearer, json={"train": {"dataset": "digits"}}, timeout=10)
+    assert made.status_code == 201
+    with httpx.stream("GET", f"{url}/api/v1/jobs/1/stream", headers=bearer, timeout=20) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: state"
+        began = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        assert not any(line.startswith("event: end") for line in lines)
+    assert server.wait(10) == 0
+    assert time.monotonic() - began < 8
+    text = log.read_text()
+    assert [event["status"] for event in events(log, "http_request") if event["method"] == "POST"] == [201]
+    for secret in (people.ada, str(make_url(database_url).password)):
+        assert secret not in text
+
+
+def _alive(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingInvalid, match=f"STOKER_API_PORT: cannot listen on 127.0.0.1:{port}"):
+            listen(Settings(api_port=port))
+
+
+def test_it_is_not_open_to_others_before_there_are_users(database_url: str) -> None:
+    closed, opened = Settings(database_url=database_url), Settings(database_url=database_url, api_host="0.0.0.0")
+    refuse_to_be_open(closed)
+    with pytest.raises(StackError, match="there are no users yet"):
+        refuse_to_be_open(opened)
+    engine = connect(database_url)
+    with sessions(engine)() as session:
+        accounts.bootstrap(session)
+        session.commit()
+    engine.dispose()
+    refuse_to_be_open(opened)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("STOKER_DATABASE_URL", "", "STOKER_DATABASE_URL: is not set"),
+        ("STOKER_DATABASE_URL", "mysql://me:hunter2@host/db", "is not a PostgreSQL URL"),
+        ("STOKER_API_PROT", "80", "did you mean STOKER_API_PORT?"),
+    ],
+)
+def test_settings_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, sentence: str
+) -> None:
+    for known in [known for known in os.environ if known.startswith("STOKER_")]:
+        monkeypatch.delenv(known)
+    monkeypatch.setenv(name, value)
+    logging_before = logging.getLogger().handlers[:]
+    assert main() == 2
+    logging.getLogger().handlers[:] = logging_before
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "hunter2" not in said
