@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stoker.jobs.fit import Demand, Node, Spot, fits, open_units
 from stoker.jobs.mix import Mix
-from stoker.jobs.placement import LeastLoss, Share, View
+from stoker.jobs.placement import LeastLoss, Rating, View
 from stoker.jobs.worth import FRAGMENTATION_ONLY
 
 
@@ -19,7 +19,7 @@ class Fragmentation:
     def __init__(self, mix: Mix) -> None:
         self._usable = LeastLoss(mix, FRAGMENTATION_ONLY)
 
-    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
+    def rate(self, demand: Demand, view: View, device: str) -> Rating:
         """Rate one worker."""
         gain, way = self._usable.rate(demand, view, device)
         fragmented = -gain - (demand.gpus * demand.gpu_milli if device == "gpu" else 0)
@@ -33,7 +33,7 @@ class BestFit:
         self._cpus = max([1, *(node.cpus_milli for node in nodes)])
         self._milli = max([1, *(sum(unit.capacity_milli for unit in node.units) for node in nodes)])
 
-    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
+    def rate(self, demand: Demand, view: View, device: str) -> Rating:
         """Rate one worker, and take its tightest devices."""
         free = sum(sum(levels) for levels in view.levels)
         way = view.ways(demand)[0] if device == "gpu" else ()

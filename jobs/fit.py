@@ -167,4 +167,9 @@ def devices_for(demand: Demand, nodes: Iterable[Node]) -> tuple[str, ...]:
     """On what a job may run, best first: ``auto`` takes a GPU where the fleet has one that could ever do."""
     if demand.device != "auto":
         return (demand.device,)
-    return ("gpu", "cpu") if any(_misfit_units(demand, node.emptied()) is None for node in nodes) else ("cpu",)
+    return ("gpu", "cpu") if any(_ever(demand, node) for node in nodes) else ("cpu",)
+
+
+def _ever(demand: Demand, node: Node) -> bool:
+    right = [unit for unit in node.units if demand.suits(unit.model, unit.memory_bytes)]
+    return sum(demand.takes(unit.capacity_milli) <= unit.capacity_milli for unit in right) >= demand.gpus

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
-from stoker.jobs.fit import Demand, Node, Spot, Unit, devices_for, fits
+from stoker.jobs.fit import WHOLE, Demand, Node, Spot, Unit, devices_for, fits
 from stoker.jobs.mix import Mix, Shape, shape_of
 from stoker.jobs.worth import IN_USE, Weights, Worth
 
 Kind = tuple[str, int, int]  # model, memory in bytes, thousandths offered: devices of one kind are alike
 State = tuple[tuple[Kind, ...], tuple[tuple[int, ...], ...], int]  # kinds, levels, free CPUs
 Share = tuple[int, int]  # of a device: its kind, as an index into View.kinds, and its free thousandths before
+Rating = tuple[float, tuple[Share, ...]]  # the higher, the better; and the devices to take
 NO_UNITS = 10**12
 
 
@@ -25,15 +26,24 @@ class View:
     node: Node
     kinds: tuple[Kind, ...]
     levels: tuple[tuple[int, ...], ...]  # of each kind, the free thousandths of its devices, ascending
+    gaps: tuple[int, ...]  # of all devices, the most free first
+    ratings: "dict[int, Rating]"  # by the number that the board gave to a request; shared by workers in one state
 
     @classmethod
-    def of(cls, node: Node) -> "View":
-        """Look at a worker."""
+    def of(cls, node: Node, ratings: "dict[State, dict[int, Rating]]") -> "View":
+        """Look at a worker; ``ratings`` are those of every state that was met."""
         found: dict[Kind, list[int]] = {}
         for unit in node.units:
             found.setdefault((unit.model, unit.memory_bytes, unit.capacity_milli), []).append(unit.free_milli)
         kinds = tuple(sorted(found, key=itemgetter(1, 0, 2)))  # the least memory first
-        return cls(node, kinds, tuple(tuple(sorted(found[kind])) for kind in kinds))
+        levels = tuple(tuple(sorted(found[kind])) for kind in kinds)
+        gaps = sorted((unit.free_milli * WHOLE // unit.capacity_milli for unit in node.units), reverse=True)
+        state = (kinds, levels, node.cpus_free_milli)
+        return cls(node, kinds, levels, tuple(gaps), ratings.setdefault(state, {}))
+
+    def may_fit(self, demand: Demand) -> bool:
+        """A glance at the devices: False only where the job does not fit, at a tenth of the cost of ``fits``."""
+        return len(self.gaps) >= demand.gpus and (demand.gpu_milli < WHOLE or self.gaps[demand.gpus - 1] >= WHOLE)
 
     def ways(self, demand: Demand) -> list[tuple[Share, ...]]:
         """The ways to take the devices of a job that fits: one device of each sort, or the tightest several."""
@@ -73,8 +83,8 @@ class View:
 class Rule(Protocol):
     """Rates the best way in which a job that fits could run on a worker: the higher, the better."""
 
-    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
-        """Return the rating, and the devices to take."""
+    def rate(self, demand: Demand, view: View, device: str) -> Rating:
+        """Rate one worker."""
 
 
 class LeastLoss:
@@ -88,7 +98,7 @@ class LeastLoss:
         self._weights = weights
         self._worths: dict[Kind, Worth] = {}
 
-    def rate(self, demand: Demand, view: View, device: str) -> tuple[float, tuple[Share, ...]]:
+    def rate(self, demand: Demand, view: View, device: str) -> Rating:
         """Rate by the gain in worth: 0 at best, thousandths of a device lost otherwise."""
         cpus = view.node.cpus_free_milli - demand.cpus_milli
         before = self.worth(view.kinds, view.levels, view.node.cpus_free_milli)
@@ -109,7 +119,6 @@ class LeastLoss:
         return total
 
 
-Rating = tuple[float, tuple[Share, ...]]
 Ranked = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
 STATES_KEPT = 20_000
 
@@ -121,11 +130,12 @@ class Board:
     """
 
     def __init__(self, nodes: Iterable[Node], rule: Rule) -> None:
-        self._views = {node.id: View.of(node) for node in sorted(nodes, key=lambda node: node.id)}
         self._rule = rule
+        self._ratings: dict[State, dict[int, Rating]] = {}
+        self._views = {node.id: View.of(node, self._ratings) for node in sorted(nodes, key=lambda node: node.id)}
         self._changed: list[int] = []
         self._ranked: dict[tuple[Demand, str], tuple[int, dict[int, Ranked]]] = {}
-        self._ratings: dict[State, dict[tuple[Shape, str], Rating]] = {}  # workers in one state are rated once
+        self._requests: dict[tuple[Shape, str], int] = {}  # numbered: small keys for what is rated
         self._devices: dict[Demand, tuple[str, ...]] = {}
 
     @property
@@ -156,35 +166,30 @@ class Board:
         """Rate by another rule from now on."""
         self._rule = rule
         self._ranked.clear()
-        self._ratings.clear()
         self._changed.clear()
+        self._ratings.clear()
+        self._views = {view.node.id: View.of(view.node, self._ratings) for view in self._views.values()}
 
     def _update(self, node: Node) -> None:
-        self._views[node.id] = View.of(node)
+        if len(self._ratings) > STATES_KEPT:
+            self._ratings.clear()  # views keep theirs
+        self._views[node.id] = View.of(node, self._ratings)
         self._changed.append(node.id)
 
     def _rank(self, demand: Demand, device: str) -> dict[int, Ranked]:
         """The workers that fit, ranked; those that changed since the last call are looked at, no others."""
         seen, ranked = self._ranked.get((demand, device), (None, {}))
         stale = self._views if seen is None else dict.fromkeys(self._changed[seen:])
-        shape = shape_of(demand)
+        request = self._requests.setdefault((shape_of(demand), device), len(self._requests))
         for number in stale:
             view = self._views[number]
-            if fits(demand, view.node, device):
-                rating, way = self._rate(demand, shape, view, device)
+            if (device == "cpu" or view.may_fit(demand)) and fits(demand, view.node, device):
+                if request not in view.ratings:
+                    view.ratings[request] = self._rule.rate(demand, view, device)
+                rating, way = view.ratings[request]
                 tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
                 ranked[number] = (-rating, tightness, number, way)
             else:
                 ranked.pop(number, None)
         self._ranked[demand, device] = (len(self._changed), ranked)
         return ranked
-
-    def _rate(self, demand: Demand, shape: Shape, view: View, device: str) -> Rating:
-        state = (view.kinds, view.levels, view.node.cpus_free_milli)
-        if len(self._ratings) > STATES_KEPT:
-            self._ratings.clear()
-        known = self._ratings.setdefault(state, {})
-        rating = known.get((shape, device))
-        if rating is None:
-            rating = known[shape, device] = self._rule.rate(demand, view, device)
-        return rating
