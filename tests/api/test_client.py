@@ -46,7 +46,6 @@ def test_a_job_is_a_future(server: Server, client: Client) -> None:
     job = client.train(dataset="digits", epochs=3, name="first", memory=10**8)
     assert (job.state, job.name, job.position) == ("queued", "first", 1)
     attempt = server.start()
-    server.renew()
     heard: list[Event] = []
     reader = threading.Thread(target=lambda: heard.extend(job.events()))
     reader.start()

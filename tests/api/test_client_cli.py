@@ -129,7 +129,6 @@ def test_follow_shows_progress_and_then_the_result(server: Server, run: Run) -> 
         server.report(attempt, Batch(progress={"epoch": 1, "epochs": 2, "step": 1, "steps": 2}, log="a\n"))
         server.succeed(attempt)
 
-    server.renew()
     client = Client()
     worker = threading.Thread(target=work)
     worker.start()
@@ -148,7 +147,6 @@ def test_follow_shows_progress_and_then_the_result(server: Server, run: Run) -> 
 def test_ctrl_c_detaches_and_the_job_goes_on(server: Server, run: Run) -> None:
     submit(run)
     server.start()
-    server.renew()
     with process("watch", "1") as watching:
         assert watching.stderr is not None
         assert watching.stderr.readline().startswith("job 1 running on one")
@@ -182,7 +180,6 @@ def test_nobody_unknown_nothing_there(server: Server, run: Run, monkeypatch: pyt
 
 
 def test_workers_are_listed_drained_and_resumed(server: Server, run: Run) -> None:
-    server.renew()
     server.promote()
     assert document(run("workers", "--json"))["items"][0]["name"] == "one"
     assert "0/4" in run("workers").stdout
@@ -218,7 +215,6 @@ def test_login_keeps_a_token_that_is_good(server: Server, run: Run, monkeypatch:
 
 
 def test_doctor_finds_the_server_and_the_worker(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.renew()
     checks = {item["check"]: item for item in document(run("doctor", "--json"))["checks"]}
     assert checks["server"]["grade"] == checks["workers"]["grade"] == checks["postgresql"]["grade"] == "ok"
     monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:9")

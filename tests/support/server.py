@@ -10,7 +10,7 @@ from uuid import UUID
 import uvicorn
 
 from stoker.api.app import create_app
-from stoker.api.services import Pace
+from stoker.api.services import Pace, Services
 from stoker.jobs import accounts
 from stoker.jobs.attempts import Ending, PredictionsRecord
 from stoker.jobs.database import connect
@@ -71,17 +71,17 @@ class Server:
         failure = Failure("user_error", 'Traceback (most recent call last):\n  File "train.py"\nValueError: no', "")
         self.queue.finish(attempt, self.incarnation, Ending(Outcome.FAILED, failure=failure))
 
-    def renew(self) -> None:
-        """Give the worker a minute: nobody renews its lease here."""
-        with self.queue.factory() as session:
-            renew(session, self.incarnation, 60.0)
-            session.commit()
-
     def promote(self) -> None:
         """Make the user an administrator."""
         with self.queue.factory() as session:
             session.get_one(User, self.queue.user_id).role = "admin"
             session.commit()
+
+
+def connections(services: Services) -> int:
+    """How many database connections requests hold at the moment."""
+    pool = services.sessions.kw["bind"].pool
+    return int(pool.checkedout())
 
 
 @contextmanager
@@ -99,9 +99,15 @@ def serve(database_url: str, home: Path) -> Iterator[Server]:
     try:
         wait_for(lambda: server.started, 20, "the API")
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Server(f"http://127.0.0.1:{port}", token, queue, queue.worker())
+        incarnation = queue.worker()
+        with queue.factory() as session:
+            renew(session, incarnation, 300.0)  # nobody renews it while a test runs
+            session.commit()
+        yield Server(f"http://127.0.0.1:{port}", token, queue, incarnation)
     finally:
-        app.state.services.feed.close()
+        services: Services = app.state.services
+        services.feed.close()  # ends the streams; a look at the database that has begun goes on in its thread
+        wait_for(lambda: connections(services) == 0, 20, "the last connection to be given back")
         server.should_exit = True
         thread.join(20)
         engine.dispose()
