@@ -152,7 +152,11 @@ def metrics(job: str, keys: tuple[str, ...], json_wanted: bool) -> None:
             [(k, *p) for k, s in chosen.items() for p in zip(s.steps, s.values, strict=True)],
         )
     else:
-        rows = [(k, len(s.steps), s.values[-1], min(s.values), max(s.values)) for k, s in found.items() if s.values]
+        rows = [
+            (k, len(s.steps), *(f"{v:.6g}" for v in (s.values[-1], min(s.values), max(s.values))))
+            for k, s in found.items()
+            if s.values
+        ]
         print_table(("METRIC", "POINTS", "LAST", "LEAST", "GREATEST"), rows)
     for key in set(keys) - set(found):
         say(f"no metric {key}; there are: {', '.join(found) or 'none yet'}")

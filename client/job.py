@@ -62,7 +62,10 @@ class Job:
 
         Raises TimeoutError after ``timeout`` seconds.
         """
-        return follow(self._transport, f"{self._path}/stream", timeout)
+        for event in follow(self._transport, f"{self._path}/stream", timeout):
+            if event.kind == "state":
+                self.document = event.data
+            yield event
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the end and return the final state.

@@ -71,7 +71,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_column(columns[place], justify="right" if columns[place] in right else "left", no_wrap=True)
     for row in kept:
         table.add_row(*(Text(row[place], style=STYLES.get(row[place], "")) for place in shown))
-    console().print(table)
+    screen = console()
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    with screen.capture() as written:
+        screen.print(table)
+    for line in written.get().splitlines():
+        click.echo(line.rstrip())  # rich fills the last column, which only a terminal needs
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
