@@ -1,7 +1,7 @@
 """Places at which a worker or a trainer can be made to wait, so that a kill finds it exactly there.
 
-The test arms a place for some jobs; a process that comes by says so and waits until the place is disarmed, or until it
-is killed. Only the launchers in this folder know of places: the product has none.
+The test arms a place for some jobs, and for so many at most; a process that comes by says so and waits until the place
+is disarmed, or until it is killed. Only the launchers in this folder know of places: the product has none.
 """
 
 import json
@@ -36,9 +36,9 @@ class Points:
         for folder in (self._armed, self._reached):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def arm(self, point: str, jobs: Collection[int] | None = None) -> None:
-        """Let these jobs, or all, wait when they come by."""
-        _write(self._armed / point, None if jobs is None else sorted(jobs))
+    def arm(self, point: str, jobs: Collection[int] | None, limit: int) -> None:
+        """Let these jobs, or all, wait when they come by; about so many at once."""
+        _write(self._armed / point, {"jobs": None if jobs is None else sorted(jobs), "limit": limit})
 
     def disarm(self, point: str) -> None:
         """Let all who wait there go on, and nobody wait any more; what the dead left is removed."""
@@ -58,25 +58,27 @@ class Points:
         return found
 
     def reach(self, point: str, job: int | None, attempt: str) -> None:
-        """Come by: wait while the place is armed for this job."""
-        if not self._stops(point, job):
+        """Come by: wait while the place is armed for this job, unless enough wait there already."""
+        limit = self._limit(point, job)
+        if len(list(self._reached.glob(f"{point}--*.json"))) >= limit:
             return
         waiting = Waiting(point, job, attempt, os.getpid())
         mark = self._mark(waiting)
         _write(mark, {"point": point, "job": job, "attempt": attempt, "pid": waiting.pid})
-        while self._stops(point, job):
+        while self._limit(point, job):
             time.sleep(LOOK_SECONDS)
         mark.unlink(missing_ok=True)
 
     def _mark(self, waiting: Waiting) -> Path:
         return self._reached / f"{waiting.point}--{waiting.attempt}.json"
 
-    def _stops(self, point: str, job: int | None) -> bool:
+    def _limit(self, point: str, job: int | None) -> int:
+        """How many may wait there; 0: this job does not."""
         try:
-            jobs = json.loads((self._armed / point).read_text())
+            armed = json.loads((self._armed / point).read_text())
         except FileNotFoundError:
-            return False
-        return jobs is None or job in jobs
+            return 0
+        return int(armed["limit"]) if armed["jobs"] is None or job in armed["jobs"] else 0
 
 
 def _write(path: Path, value: object) -> None:

@@ -1,5 +1,6 @@
 """What a run comes to, as text for people."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,11 @@ from tests.faults.evidence import Evidence
 from tests.faults.history import Entry
 
 SHOWN = 40  # violations
+
+
+def say(text: str) -> None:
+    """One line for whoever watches, at once."""
+    os.write(1, f"{text}\n".encode())
 
 
 def fault_table(history: Iterable[Entry], numbers: dict[str, str]) -> list[str]:

@@ -1,0 +1,148 @@
+"""Kills that are aimed: an attempt is made to wait in a phase, and killed there."""
+
+import os
+import signal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from stoker.jobs.models import Worker
+from tests.faults.nemesis import Nemesis, fork_server_of, state_letter
+from tests.faults.points import Waiting
+
+GATHER_SECONDS = 5.0  # for attempts to come by
+LINGER_SECONDS = 1.0  # without anybody new
+ENDED_SECONDS = 10.0
+BY_WORKER = {  # place -> phase; a thread of the worker waits there
+    "placed": "placed",
+    "claimed": "claimed",
+    "row": "between bytes and row",
+    "result": "result before commit",
+}
+BY_TRAINER = {"first": "before the first checkpoint", "write": "inside a write", "evaluate": "evaluating"}
+DRAINING = {"draining": "draining"}
+PHASE_OF = BY_WORKER | BY_TRAINER | DRAINING
+SPARE = 1  # more than is needed are let into a place: some of them may get away
+
+
+def volley(nemesis: Nemesis, needed: dict[str, int]) -> int:
+    """Kill attempts in some of the phases that need so many hits more; how many were killed.
+
+    Those whose worker must die are taken together, those whose trainer can die alone are, and those that drain.
+    """
+    groups = [group for group in (BY_WORKER, BY_TRAINER, DRAINING) if any(group[one] in needed for one in group)]
+    if not groups:
+        return 0
+    group = max(groups, key=lambda some: sum(needed.get(phase, 0) for phase in some.values()))
+    return strike(nemesis, {point: needed[phase] + SPARE for point, phase in group.items() if phase in needed})
+
+
+def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
+    """Kill as many attempts at these places as come by, up to the limit of each; how many."""
+    points, fresh = nemesis.system.points, nemesis.fresh_jobs()
+    for point, limit in limits.items():
+        points.arm(point, None if point == "placed" else fresh, limit)
+    try:
+        if "draining" in limits and not _drain_one(nemesis):
+            return 0
+        waiting = gather(nemesis, limits)
+        by_worker = [one for one in waiting if one.point not in BY_TRAINER]
+        hits = _kill_workers(nemesis, by_worker)
+        return hits + sum(_kill_trainer(nemesis, one) for one in waiting if one.point in BY_TRAINER)
+    finally:
+        for point in limits:
+            points.disarm(point)
+
+
+def gather(nemesis: Nemesis, limits: dict[str, int]) -> list[Waiting]:
+    """Wait until all places are full, or nobody comes any more; who waits."""
+    until = nemesis.history.now + GATHER_SECONDS
+
+    def here() -> list[Waiting]:
+        return [
+            one for point in limits for one in nemesis.system.points.waiting(point) if state_letter(one.pid) in "RSD"
+        ]
+
+    count = 0
+
+    def more() -> bool:
+        return len(here()) > count
+
+    while nemesis.history.now < until:
+        if not nemesis.wait_until(more, LINGER_SECONDS if count else GATHER_SECONDS):
+            break
+        if (count := len(here())) >= sum(limits.values()):
+            break
+    return here()
+
+
+def _drain_one(nemesis: Nemesis) -> bool:
+    """Tell the busiest worker to stop; whether there is one."""
+    busy = [run.worker_id for run in nemesis.running()]
+    with nemesis.system.sessions() as session:
+        names = _names(session, busy)
+    found = sorted(nemesis.workers(), key=lambda member: -names.count(member.name))
+    if not found or found[0].child.pid is None or found[0].name not in names:
+        return False
+    nemesis.system.expect_down(found[0], 60.0)  # until it is killed, at the latest
+    os.kill(found[0].child.pid, signal.SIGTERM)
+    return True
+
+
+def _names(session: Session, workers: list[int]) -> list[str]:
+    known = dict(session.execute(select(Worker.id, Worker.name)).tuples().all())
+    return [known[one] for one in workers]
+
+
+def _kill_workers(nemesis: Nemesis, waiting: list[Waiting]) -> int:
+    hits = 0
+    for pid in {one.pid for one in waiting}:
+        member = nemesis.worker_of(pid)
+        if member is None:
+            continue
+        nemesis.kill_worker(member)
+        for one in waiting:
+            if one.pid == pid:
+                hits += _hit(nemesis, PHASE_OF[one.point], one, member.name)
+    return hits
+
+
+def _kill_trainer(nemesis: Nemesis, one: Waiting) -> int:
+    """Kill a trainer, mostly by itself, now and then by its fork server's or its worker's death."""
+    member = nemesis.worker_of(one.pid)
+    if member is None or state_letter(one.pid) not in "RSD":
+        return 0
+    choice = nemesis.dice.random()
+    victim, server = "trainer", fork_server_of(member)
+    if choice < 0.15 and not nemesis.spared(member):
+        victim = member.name
+        nemesis.kill_worker(member)
+    elif choice < 0.3 and server is not None and not nemesis.spared(member):
+        victim = f"fork server of {member.name}"
+        os.kill(server, signal.SIGKILL)
+    else:
+        os.kill(one.pid, signal.SIGKILL)
+    return _hit(nemesis, BY_TRAINER[one.point], one, victim)
+
+
+def _hit(nemesis: Nemesis, phase: str, one: Waiting, victim: str) -> int:
+    nemesis.history.note("hit", phase=phase, job=one.job, attempt=one.attempt, victim=victim)
+    return 1
+
+
+def zombie(nemesis: Nemesis, point: str) -> None:
+    """Freeze a worker just before it writes, wake it when its attempt was taken away: it must write nothing."""
+    points = nemesis.system.points
+    points.arm(point, nemesis.fresh_jobs(), 1)
+    waiting = gather(nemesis, {point: 1})
+    member = nemesis.worker_of(waiting[0].pid) if waiting else None
+    if not waiting or member is None or member.child.pid is None:
+        points.disarm(point)
+        return
+    pid, attempt = member.child.pid, waiting[0].attempt
+    nemesis.paused.add(member.name)
+    os.kill(pid, signal.SIGSTOP)
+    nemesis.wait_until(lambda: nemesis.state_of(attempt) == "ended", ENDED_SECONDS)
+    points.disarm(point)
+    os.kill(pid, signal.SIGCONT)
+    nemesis.paused.discard(member.name)
