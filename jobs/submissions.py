@@ -105,6 +105,8 @@ def refuse_unrunnable(session: Session, spec: JobSpec) -> None:
 
 def _parents(session: Session, spec: JobSpec, user: User) -> list[int]:
     """The parents that have not succeeded yet."""
+    if not spec.after:
+        return []
     rows = session.execute(
         select(Job.number, Job.state)
         .where(Job.number.in_(spec.after), Job.team_id == user.team_id)
