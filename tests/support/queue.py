@@ -54,12 +54,19 @@ class Queue:
             session.commit()
             return job.number
 
-    def worker(self, name: str = "one", *, cpus: int = 4, devices: tuple[OfferedDevice, ...] = ()) -> UUID:
+    def worker(
+        self,
+        name: str = "one",
+        *,
+        cpus: int = 4,
+        devices: tuple[OfferedDevice, ...] = (),
+        lease_seconds: float = LEASE,
+    ) -> UUID:
         """Register a start of a worker; returns its incarnation."""
         identity = Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "test")
         offer = Offer(name, cpus * 1000, 8 * 10**9, 16, "cpu-x", devices)
         with self.factory() as session:
-            register(session, offer, identity, LEASE)
+            register(session, offer, identity, lease_seconds)
             session.commit()
         return identity.id
 
@@ -74,10 +81,10 @@ class Queue:
                 session.commit()
         return list(done.sent)
 
-    def claim(self, attempt: UUID, incarnation: UUID) -> Claimed:
+    def claim(self, attempt: UUID, incarnation: UUID, lease_seconds: float = LEASE) -> Claimed:
         """Claim an attempt."""
         with self.factory() as session:
-            claimed = claim(session, attempt, incarnation, LEASE)
+            claimed = claim(session, attempt, incarnation, lease_seconds)
             session.commit()
         return claimed
 
@@ -89,11 +96,11 @@ class Queue:
             session.commit()
         return state
 
-    def running(self, incarnation: UUID, **fields: object) -> tuple[int, UUID]:
+    def running(self, incarnation: UUID, lease_seconds: float = LEASE, **fields: object) -> tuple[int, UUID]:
         """Submit, place and claim one job; returns its number and attempt."""
         number = self.submit(**fields)
         (outgoing,) = self.dispatch()
-        self.claim(outgoing.attempt_id, incarnation)
+        self.claim(outgoing.attempt_id, incarnation, lease_seconds)
         return number, outgoing.attempt_id
 
     def job(self, number: int) -> Job:
