@@ -154,12 +154,14 @@ LEVELS = [(1000,), (1000, 1000, 530), (190, 680, 1000, 1000), (0, 0), ()]
 @pytest.mark.parametrize("cpus", [0, 900, 2500, 7000, 64_000])
 def test_worth_is_its_formula(free: tuple[int, ...], cpus: int) -> None:
     weights = Weights(price=0, cover=0.5, slack=1.2, starved=3)
-    mix = Mix.of({Shape(1000, 1): 30.0, Shape(6000, 1, 470): 20.0, Shape(8000, 4): 5.0, Shape(500, 1, 200): 9.0})
-    each = sum(share * shape.cpus_milli for shape, share in mix.shares.items()) / sum(
-        share * shape.gpus * shape.gpu_milli for shape, share in mix.shares.items()
-    )
-    worth = -3 * max(0.0, sum(free) - cpus / each)
-    for shape, share in mix.shares.items():
+    mix = Mix.of({Shape(1000, 1): 30.0, Shape(6000, 1, 470): 20.0, Shape(8000, 4): 5.0, Shape(2000, 0): 9.0})
+    on_gpus = [(shape, share) for shape, share in mix.shares.items() if shape.gpus]
+    asked = sum(share * shape.gpus * shape.gpu_milli for shape, share in on_gpus)
+    alone = sum(share * shape.gpu_milli for shape, share in on_gpus if shape.gpus == 1) / asked
+    cpus_asked = sum(share * shape.cpus_milli for shape, share in on_gpus)
+    fed = cpus_asked / (cpus_asked + 2000 * mix.shares[Shape(2000, 0)])
+    worth = -3 * alone * fed * max(0.0, sum(free) - cpus * asked / cpus_asked)
+    for shape, share in on_gpus:
         room = [level for level in free if level >= shape.gpu_milli]
         if len(room) >= shape.gpus and cpus >= shape.cpus_milli:
             copies = max(1, sum(level // shape.gpu_milli for level in room) // shape.gpus)
