@@ -8,12 +8,9 @@ from stoker.errors import InvalidInput
 from stoker.jobs.datasets import Summary
 from stoker.training import archives
 from stoker.training.failure import TrainingFailed
+from stoker.training.layout import TEST_EVERY, Layout
 
-TEST_FOLDERS = frozenset({"test", "val", "valid", "validation"})
-TEST_EVERY = 5  # without a test folder, every fifth image of a class is a test image
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")
-
-Placed = tuple[str, str]  # part (train, test or all), class
 
 
 def summarise(path: Path) -> Summary:
@@ -41,9 +38,13 @@ def is_image(content: bytes) -> bool:
 def _counted(kind: str, names: list[str], images: list[str]) -> Summary:
     if not images:
         raise InvalidInput("archive", f"{len(names):,} files, none of them an image", "send class folders of images")
-    depth, divided = _layout([name.split("/") for name in names if "/" in name])
-    placed = Counter(place for name in images if (place := _place(name, depth, divided)))
-    if divided and not any(part == "test" for part, _ in placed):  # a train folder alone: some of it becomes the test
+    layout = Layout.of(images)
+    if layout is None:
+        raise InvalidInput("archive", "no image lies in a class folder", "name files CLASS/image.jpg")
+    placed = Counter(place for name in images if (place := layout.place(name)))
+    if layout.divided and not any(
+        part == "test" for part, _ in placed
+    ):  # a train folder alone: some of it becomes the test
         placed = Counter({("all", label): count for (_, label), count in placed.items()})
     train: Counter[str] = Counter()
     test: Counter[str] = Counter()
@@ -52,27 +53,6 @@ def _counted(kind: str, names: list[str], images: list[str]) -> Summary:
         train[label] += count - tested
         test[label] += tested
     return _checked(kind, +train, +test)
-
-
-def _layout(paths: list[list[str]]) -> tuple[int, bool]:
-    """How many folders lie around the class folders (or around train and test), and whether there is a train folder."""
-    if not paths:
-        raise InvalidInput("archive", "no image lies in a class folder", "name files CLASS/image.jpg")
-    depth = 0
-    while all(len(parts) > depth + 2 for parts in paths) and len({parts[depth] for parts in paths}) == 1:
-        if paths[0][depth] == "train":
-            break
-        depth += 1
-    return depth, any(parts[depth] == "train" and len(parts) > depth + 2 for parts in paths if len(parts) > depth)
-
-
-def _place(name: str, depth: int, divided: bool) -> Placed | None:
-    parts = name.split("/")[depth:]
-    if not divided:
-        return ("all", parts[0]) if len(parts) > 1 else None
-    if len(parts) < 3 or parts[0] not in TEST_FOLDERS | {"train"}:
-        return None
-    return ("train" if parts[0] == "train" else "test", parts[1])
 
 
 def _checked(kind: str, train: Counter[str], test: Counter[str]) -> Summary:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.training import images, tensorfile
-from stoker.training.class_folders import TEST_EVERY, LabelledImages, Spooled
+from stoker.training.class_folders import LabelledImages, Spooled
 from stoker.training.failure import TrainingFailed
+from stoker.training.layout import TEST_EVERY
 
 CIFAR10_CLASSES = [
     "plane",

@@ -1,8 +1,4 @@
-"""Class folders -> labelled images of one size.
-
-Known layouts, all of them possibly under one more folder: ``train/CLASS/…`` and ``test/CLASS/…``; or ``CLASS/…`` alone,
-where every fifth image of a class, in the order of names, is a test image.
-"""
+"""Class folders -> labelled images of one size; ``layout`` says which folders those are."""
 
 import collections
 import hashlib
@@ -21,10 +17,9 @@ from stoker.training import archives, images, tensorfile
 from stoker.training.archives import Member
 from stoker.training.failure import TrainingFailed
 from stoker.training.images import BadImage, Pixels
+from stoker.training.layout import TEST_EVERY, Layout
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")
 MAX_CLASSES = 65_535  # a prediction keeps its class in 16 bits
-TEST_EVERY = 5
 _BATCH_MEMBERS, _BATCH_BYTES = 256, 64 * 10**6  # decoded at a time
 
 
@@ -86,7 +81,7 @@ def read(source: Path, folder: Path, threads: int, watch: Callable[[int, int], N
 
 
 def _arranged(good: list[Spooled], bad: dict[str, str], spool: BinaryIO) -> LabelledImages:
-    place = _layout([one.name for one in good])
+    place = _layout(good).place
     parts = _split(place, good)
     classes = _classes(parts)
     numbers = {name: number for number, name in enumerate(classes)}
@@ -145,27 +140,11 @@ def _read(spool: BinaryIO | None, one: Spooled, channels: int) -> Pixels:
     return np.frombuffer(raw, np.uint8).reshape(one.height, one.width, channels)
 
 
-def _layout(names: list[str]) -> Callable[[str], tuple[str, str] | None]:
-    """Return what finds (part, class) of a name; the part is ``all`` where there is no train folder."""
-    deep = [name.split("/") for name in names if "/" in name]
-    if not deep:
+def _layout(good: list[Spooled]) -> Layout:
+    found = Layout.of(one.name for one in good)
+    if found is None:
         raise TrainingFailed("data_missing", "no image lies in a class folder", "name files CLASS/image.jpg")
-    depth = 0
-    while all(len(parts) > depth + 2 for parts in deep) and len({parts[depth] for parts in deep}) == 1:
-        if deep[0][depth] == "train":
-            break
-        depth += 1
-    has_train = any(parts[depth] == "train" and len(parts) > depth + 2 for parts in deep)
-
-    def place(name: str) -> tuple[str, str] | None:
-        parts = name.split("/")[depth:]
-        if not has_train:
-            return ("all", parts[0]) if len(parts) > 1 else None
-        if len(parts) < 3 or parts[0] not in ("train", *TEST_FOLDERS):
-            return None
-        return ("train" if parts[0] == "train" else "test", parts[1])
-
-    return place
+    return found
 
 
 def _split(place: Callable[[str], tuple[str, str] | None], good: list[Spooled]) -> dict[str, list[tuple[str, Spooled]]]:

@@ -103,6 +103,7 @@ def test_undivided_classes_give_every_fifth_image_to_the_test(client: TestClient
             *(f"{part}/{label}/{at}.png" for part in ("train", "validation") for label in ("x", "y") for at in (1, 2))
         ),
         files(*(f"s/{label}/sub/{at}.png" for label in ("x", "y") for at in range(9))) | {"README": b"read me"},
+        files(*(f"s/{label}/{at}.png" for label in ("x", "y") for at in range(9))) | {"s/README": b"read me"},
         UNDIVIDED | {"cat/notes.txt": b"no image", "cat/empty.png": b"", ".git/x/y.png": picture(1)},
     ],
 )
