@@ -82,12 +82,12 @@ def _reserve_key(session: Session, user: User, key: str, request_sha256: bytes) 
 
 def _pin_dataset(session: Session, spec: JobSpec, user: User) -> int | None:
     name = spec.train.dataset
+    if name in BUILTIN_DATASETS:  # no upload can have such a name
+        return None
     mine = select(Dataset).where(Dataset.team_id == user.team_id)
     found = session.scalars(mine.where(Dataset.name == name).order_by(Dataset.id.desc()).limit(1)).one_or_none()
     if found is not None:
         return found.id
-    if name in BUILTIN_DATASETS:
-        return None
     names = [
         *BUILTIN_DATASETS,
         *session.scalars(select(Dataset.name).where(Dataset.team_id == user.team_id).distinct()),
