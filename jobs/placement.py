@@ -146,7 +146,7 @@ class Board:
     def choose(self, demand: Demand) -> Spot | None:
         """The best place for a job now; None when it fits nowhere."""
         if demand not in self._devices:
-            self._devices[demand] = devices_for(demand, self.nodes)
+            self._devices[demand] = devices_for(demand, (view.node for view in self._views.values()))
         for device in self._devices[demand]:
             ranked = self._rank(demand, device)
             if ranked:
