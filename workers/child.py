@@ -3,6 +3,7 @@
 Started as ``python -m stoker.workers.child [--cpu-only] DESCRIPTOR`` by the worker, never imported by it.
 """
 
+import ctypes
 import itertools
 import os
 import random
@@ -58,13 +59,14 @@ def rehearse() -> None:
     cpu = torch.device("cpu")
     model = models.create("tutorial-cnn", 10)
     optimizer = optimizers.create(OptimizerConfig(), model.parameters(), cpu)
-    images, labels, places = torch.zeros(512, 3, 32, 32, dtype=torch.uint8), torch.zeros(512).long(), torch.arange(512)
+    images, labels, places = torch.zeros(32, 3, 32, 32, dtype=torch.uint8), torch.zeros(32).long(), torch.arange(32)
     form = models.input_form("tutorial-cnn", 32, 32, cpu)
     steps = batches.Batches(images, labels, places, batch_size=4, form=form, augmentations=(), seed=0, device=cpu)
     for inputs, expected in itertools.islice(steps.epoch(0, 0), 3):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(inputs), expected).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    ctypes.CDLL(None).malloc_trim(0)  # what was taken for this goes back
 
 
 def main() -> None:

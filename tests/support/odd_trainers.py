@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def describe(trainer: Trainer) -> int:
         "task": trainer.task,
     }
     sys.stdout.write(json.dumps(seen))
+    trainer.say(type="first_step", seconds=time.time())
     return trainer.succeed()
 
 
@@ -167,14 +169,26 @@ def flood(trainer: Trainer) -> int:
     return trainer.succeed()
 
 
-BEHAVIOURS = [succeed, stubborn, killed, family, liar, hostile, describe, obedient, silent, flood]
+BEHAVIOURS: list[Callable[[Trainer], int]] = [
+    succeed,
+    stubborn,
+    killed,
+    family,
+    liar,
+    hostile,
+    describe,
+    obedient,
+    silent,
+    flood,
+]
 
 
 def run(document: dict[str, Any], connection: socket.socket) -> int:
     """Do what the seed says."""
     if document["kind"] == "canary":
         return 0
-    return BEHAVIOURS[document["config"]["seed"]](Trainer(document, connection))
+    seed: int = document["config"]["seed"]
+    return BEHAVIOURS[seed](Trainer(document, connection))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,19 @@
 """A real worker whose trainers misbehave: ``python -m tests.support.odd_worker``. It starts in half a second."""
 
-import os
 import sys
+from collections.abc import Mapping
 
-from stoker.workers import __main__ as program
-from stoker.workers import worker
+from stoker.settings import Settings
+from stoker.workers.program import main
+from stoker.workers.worker import Worker
 
 COMMAND = (sys.executable, "-m", "tests.support.odd_trainers")
 
 
-class OddWorker(worker.Worker):
+def odd(settings: Settings, environ: Mapping[str, str]) -> Worker:
     """The worker as it is, with another fork server."""
-
-    def __init__(self, settings: worker.Settings, environ: dict[str, str]) -> None:
-        """Start ``tests.support.odd_trainers``."""
-        super().__init__(settings, environ, COMMAND)
+    return Worker(settings, environ, COMMAND)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("STOKER_LOG_LEVEL", "info")
-    program.Worker = OddWorker  # type: ignore[misc, assignment]
-    sys.exit(program.main())
+    sys.exit(main(odd))

@@ -79,15 +79,17 @@ class Stage(Queue):
 
     def wait_final(self, number: int, seconds: float = 20) -> Job:
         """Wait until a job has ended."""
-        return wait_for(lambda: (job := self.job(number)).state in FINAL and job, seconds, f"the end of job {number}")
+        wait_for(lambda: self.job(number).state in FINAL, seconds, f"the end of job {number}")
+        return self.job(number)
 
     def wait_progress(self, number: int, seconds: float = 20) -> Attempt:
         """Wait until an attempt at a job has reported progress; returns it."""
-        return wait_for(
-            lambda: next((one for one in self.attempts(number) if one.progress and not one.ended_at), None),
+        found = wait_for(
+            lambda: [one for one in self.attempts(number) if one.progress and not one.ended_at],
             seconds,
             f"progress of job {number}",
         )
+        return found[0]
 
     def notes(self, number: int) -> list[str]:
         """The notes among a job's events."""

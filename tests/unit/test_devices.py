@@ -1,12 +1,13 @@
 """Devices go by UUID, whatever numbers others give them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from stoker.errors import SettingInvalid
-from stoker.workers import devices, host
+from stoker.workers import host
 from stoker.workers.devices import Fake, Nothing, Nvml, cuda_environment, in_bus_order, inventory
 
 # NVML lists the second slot first here; CUDA, by default, would begin with the faster one.
@@ -60,7 +61,7 @@ def test_a_setting_that_is_wrong_is_refused(setting: str) -> None:
 def test_nvml_is_asked_in_another_process_and_a_machine_without_a_driver_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(devices.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     assert Nvml().devices() == ()
 
 
