@@ -120,7 +120,7 @@ class LeastLoss:
 
 
 Ranked = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
-STATES_KEPT = 20_000
+STATES_KEPT = 5000  # of up to 10 kB
 
 
 class Board:
