@@ -18,6 +18,7 @@ from tests.faults.schedule import Planned
 from tests.faults.system import System
 
 JOBS = 8
+HARM_SECONDS = 20.0  # for somebody to come by whom it can be done to
 END_SECONDS = 6.0  # for jobs to end; a broken build may leave some that never do
 ENOUGH = Planned("", 0, 1.0, 0.0)
 Harm = Callable[[Nemesis], None]
@@ -25,13 +26,13 @@ Harm = Callable[[Nemesis], None]
 
 def hurt_fence(nemesis: Nemesis) -> None:
     """Wake workers whose attempts were taken away, about to write."""
-    strikes.zombie(nemesis, "row")
-    strikes.zombie(nemesis, "result")
+    nemesis.wait_until(lambda: strikes.zombie(nemesis, "row"), HARM_SECONDS)
+    nemesis.wait_until(lambda: strikes.zombie(nemesis, "result"), HARM_SECONDS)
 
 
 def hurt_checkpoint(nemesis: Nemesis) -> None:
     """Kill between the row and its bytes."""
-    strikes.strike(nemesis, {"row": 3})
+    nemesis.wait_until(lambda: strikes.strike(nemesis, {"row": 3}) > 0, HARM_SECONDS)
 
 
 def hurt_claim(nemesis: Nemesis) -> None:
@@ -51,11 +52,15 @@ PROOF = {  # the promises of which at least one must be found broken; others may
 
 
 def install(system: System, build: str) -> None:
-    """Let the workers run a broken build from now on."""
+    """Let one worker, of a broken build, be the only one from now on."""
     for member in system.workers:
         member.child.kill()
-        member.child.command += ["--broken", build]
-        member.child.start()
+    system.workers = system.workers[:1]
+    only = system.workers[0].child
+    if "--broken" in only.command:
+        only.command = only.command[: only.command.index("--broken")]
+    only.command += ["--broken", build]
+    only.start()
     system.wait_whole()
 
 

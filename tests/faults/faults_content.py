@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import pickle
 import resource
 import signal
@@ -20,7 +19,7 @@ from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.models import Attempt, BlobChunk, Checkpoint, Chunk, Job
 from stoker.messages.app import TASK, make_app, queue_of, send
 from tests.faults.clients import Api
-from tests.faults.nemesis import Nemesis, trainers_of
+from tests.faults.nemesis import Nemesis, signal_process, trainers_of
 from tests.faults.schedule import Planned
 
 COPIES = 100
@@ -112,11 +111,11 @@ def flip_bit(nemesis: Nemesis, _: Planned) -> bool:
         for job, pid in trainers_of(member):
             if job not in fresh:
                 continue
-            os.kill(pid, signal.SIGSTOP)  # no other checkpoint becomes the latest meanwhile
+            signal_process(pid, signal.SIGSTOP)  # no other checkpoint becomes the latest meanwhile
             with nemesis.system.sessions() as session:
                 flipped = _flip(session, nemesis, job)
                 session.commit()
-            os.kill(pid, signal.SIGKILL if flipped else signal.SIGCONT)
+            signal_process(pid, signal.SIGKILL if flipped else signal.SIGCONT)
             if flipped:
                 return True
     return False

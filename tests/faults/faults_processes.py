@@ -1,11 +1,10 @@
 """Faults of processes: trainers, workers, fork servers, APIs are killed or frozen."""
 
-import os
 import signal
 import time
 from functools import partial
 
-from tests.faults.nemesis import Nemesis, fork_server_of, trainers_of
+from tests.faults.nemesis import Nemesis, fork_server_of, signal_process, trainers_of
 from tests.faults.schedule import Planned
 from tests.faults.strikes import zombie
 from tests.faults.system import LEASE_SECONDS, Member
@@ -20,7 +19,7 @@ def kill_trainer(nemesis: Nemesis, _: Planned) -> bool:
     for member in nemesis.workers():
         for job, pid in trainers_of(member):
             if job in fresh:
-                os.kill(pid, signal.SIGKILL)
+                signal_process(pid, signal.SIGKILL)
                 return True
     return False
 
@@ -39,7 +38,7 @@ def kill_fork_server(nemesis: Nemesis, _: Planned) -> bool:
     for member in nemesis.workers():
         server = fork_server_of(member)
         if server is not None and not nemesis.spared(member):
-            os.kill(server, signal.SIGKILL)
+            signal_process(server, signal.SIGKILL)
             return True
     return False
 
@@ -76,27 +75,19 @@ def freeze_fork_server(nemesis: Nemesis, planned: Planned) -> bool:
 
 
 def _freeze(nemesis: Nemesis, pid: int, seconds: float) -> None:
-    os.kill(pid, signal.SIGSTOP)
+    signal_process(pid, signal.SIGSTOP)
 
-    def thaw() -> None:
-        try:
-            os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass  # it was killed while it was frozen
-
-    nemesis.later(seconds, thaw)
+    nemesis.later(seconds, lambda: signal_process(pid, signal.SIGCONT))
 
 
 def zombie_checkpoint(nemesis: Nemesis, _: Planned) -> bool:
     """A worker wakes after its lease, about to write the row of a checkpoint."""
-    zombie(nemesis, "row")
-    return True
+    return zombie(nemesis, "row")
 
 
 def zombie_result(nemesis: Nemesis, _: Planned) -> bool:
     """A worker wakes after its lease, about to commit a result."""
-    zombie(nemesis, "result")
-    return True
+    return zombie(nemesis, "result")
 
 
 def stop_worker(nemesis: Nemesis, _: Planned) -> bool:
@@ -111,7 +102,7 @@ def stop_worker(nemesis: Nemesis, _: Planned) -> bool:
 def _stop(nemesis: Nemesis, member: Member, pid: int) -> None:
     nemesis.system.expect_down(member, 60.0)
     began = time.monotonic()
-    os.kill(pid, signal.SIGTERM)
+    signal_process(pid, signal.SIGTERM)
     gone = nemesis.wait_until(lambda: not member.child.alive, 3 * TERM_SECONDS)
     took = time.monotonic() - began
     if not gone or took > TERM_SECONDS:
@@ -129,7 +120,7 @@ def kill_api(nemesis: Nemesis, planned: Planned) -> bool:
     if member.child.pid is None or not member.child.alive:
         return False
     nemesis.system.expect_down(member, 1.0 * planned.seconds)
-    os.kill(member.child.pid, signal.SIGKILL)
+    signal_process(member.child.pid, signal.SIGKILL)
     return True
 
 

@@ -1,12 +1,12 @@
 """Faults of PostgreSQL, Redis and the network on the way to them."""
 
-import os
 import signal
+from collections.abc import Callable
 
 from sqlalchemy import text
 
 from stoker.workers import processes
-from tests.faults.nemesis import Nemesis
+from tests.faults.nemesis import Nemesis, signal_process
 from tests.faults.schedule import Planned
 from tests.faults.system import LEASE_SECONDS
 
@@ -88,9 +88,9 @@ def freeze_redis(nemesis: Nemesis, planned: Planned) -> bool:
     pid = nemesis.system.redis.child.pid
     if pid is None:
         return False
-    os.kill(pid, signal.SIGSTOP)
+    signal_process(pid, signal.SIGSTOP)
     nemesis.wait(2.0 * planned.seconds)
-    os.kill(pid, signal.SIGCONT)
+    signal_process(pid, signal.SIGCONT)
     return True
 
 
@@ -101,10 +101,14 @@ def full_redis(nemesis: Nemesis, planned: Planned) -> bool:
 
 def failing_redis(nemesis: Nemesis, planned: Planned) -> bool:
     """Start Redis anew so that it cannot save, and refuses each write (MISCONF)."""
-    return _with_config(nemesis, planned, "save 1 1\ndbfilename nowhere/dump.rdb")
+    folder = nemesis.system.redis.folder / "blocked"
+    try:
+        return _with_config(nemesis, planned, "save 1 1\ndbfilename blocked", then=folder.mkdir)
+    finally:
+        folder.rmdir()  # a file could not take the place of a folder
 
 
-def _with_config(nemesis: Nemesis, planned: Planned, lines: str) -> bool:
+def _with_config(nemesis: Nemesis, planned: Planned, lines: str, then: Callable[[], None] = lambda: None) -> bool:
     redis = nemesis.system.redis
     config = redis.folder / "redis.conf"
     good = config.read_text()
@@ -113,7 +117,8 @@ def _with_config(nemesis: Nemesis, planned: Planned, lines: str) -> bool:
             file.write(lines + "\n")
         redis.child.kill()
         redis.restart()
-        nemesis.wait(1.5 * planned.seconds)
+        then()
+        nemesis.wait(2.0 * planned.seconds)
     finally:
         with config.open("w") as file:  # the same file: it belongs to the service account
             file.write(good)

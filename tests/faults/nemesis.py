@@ -2,7 +2,9 @@
 
 import heapq
 import itertools
+import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +18,9 @@ from stoker.workers import processes
 from tests.faults.system import LEASE_SECONDS, Member, System
 
 ORPHAN_SECONDS = 3.0  # after its worker's death a trainer must be gone
+STARTING_SECONDS = 30.0  # and a fork server that still loads torch, before which it cannot look
 LOOK_SECONDS = 0.1  # between two looks for jobs that run twice
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 
 
 class Nemesis:
@@ -135,8 +138,11 @@ class Nemesis:
         family = [(one, processes.started(one)) for one in processes.descendants(pid)]
         soon = self.dice.choice([0.0, LEASE_SECONDS + 1.0]) if back_in_seconds is None else back_in_seconds
         self.system.expect_down(member, soon)
+        starting = [one for one in family if title_of(one[0]) == "python"]
         member.child.kill()
-        self.later(ORPHAN_SECONDS, lambda: self._look_for_orphans(family))
+        self.later(ORPHAN_SECONDS, lambda: self._look_for_orphans([one for one in family if one not in starting]))
+        if starting:
+            self.later(STARTING_SECONDS, lambda: self._look_for_orphans(starting))
 
     def _look_for_orphans(self, family: list[tuple[int, float | None]]) -> None:
         for pid, started in family:
@@ -161,6 +167,15 @@ class Nemesis:
                 if state_letter(pid) in "RSD":
                     found.setdefault(job, set()).add(pid)
         return found
+
+
+def signal_process(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; whether there was still a process to receive it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def trainers_of(member: Member) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from sqlalchemy import func, select
 
 from stoker.jobs.lifecycle import State
-from stoker.jobs.models import Job
+from stoker.jobs.models import Checkpoint, Job
 from tests.faults import breaking, catalogue, phases, report, schedule, strikes
 from tests.faults.checker import Violation, check
 from tests.faults.clients import Api, Clients
@@ -16,7 +17,7 @@ from tests.faults.collecting import collect, outcome_of
 from tests.faults.evidence import Evidence, Outcome
 from tests.faults.history import History
 from tests.faults.nemesis import Nemesis
-from tests.faults.recipes import RECIPES
+from tests.faults.recipes import LEAST_CHECKPOINTS, RECIPES
 from tests.faults.report import say
 from tests.faults.system import System, running
 from tests.support.services import short_home
@@ -24,7 +25,8 @@ from tests.support.waiting import wait_for
 
 REFERENCE_SECONDS = 60.0
 LAST_SECONDS = 120.0  # for all jobs to end once nothing hurts them any more
-BACKLOG = 14  # unfinished jobs that the clients keep up, so that each phase has passers-by
+MORE = 2.0  # times the seconds of the schedule may be spent on phases that were hit too seldom, on a busy machine
+BACKLOG = 20  # unfinished jobs that the clients keep up, so that each phase has passers-by
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def make_references(system: System, seed: int) -> dict[str, Outcome]:
     with system.sessions() as session:
         for recipe, number in numbers.items():
             job = session.get_one(Job, number)
+            made = session.scalar(select(func.count()).where(Checkpoint.job_number == number)) or 0
+            assert made >= LEAST_CHECKPOINTS, f"{recipe} made only {made} checkpoints"
             assert job.state == State.SUCCEEDED, f"{recipe}, undisturbed, {job.state}: {job.failure}"
         return {recipe: outcome_of(session, number) for recipe, number in numbers.items()}
 
@@ -157,6 +161,7 @@ def follow(nemesis: Nemesis, size: Size) -> None:
             break
         aim(nemesis, (number + 1) / len(planned))
         inject(nemesis, one)
+    until = time.monotonic() + MORE * size.seconds
     while phases.missed(nemesis.history.entries) and time.monotonic() < until:
         aim(nemesis, 1.0)
 

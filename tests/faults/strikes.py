@@ -1,18 +1,19 @@
 """Kills that are aimed: an attempt is made to wait in a phase, and killed there."""
 
-import os
 import signal
+from collections import Counter
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.models import Worker
-from tests.faults.nemesis import Nemesis, fork_server_of, state_letter
+from tests.faults.nemesis import Nemesis, fork_server_of, signal_process, state_letter
 from tests.faults.points import Waiting
+from tests.faults.system import ATTEMPTS
 
-GATHER_SECONDS = 5.0  # for attempts to come by
-LINGER_SECONDS = 1.0  # without anybody new
-ENDED_SECONDS = 10.0
+GATHER_SECONDS = 8.0  # for attempts to come by
+LINGER_SECONDS = 1.2  # without anybody new
+ENDED_SECONDS = 15.0
 BY_WORKER = {  # place -> phase; a thread of the worker waits there
     "placed": "placed",
     "claimed": "claimed",
@@ -34,7 +35,9 @@ def volley(nemesis: Nemesis, needed: dict[str, int]) -> int:
     if not groups:
         return 0
     group = max(groups, key=lambda some: sum(needed.get(phase, 0) for phase in some.values()))
-    return strike(nemesis, {point: needed[phase] + SPARE for point, phase in group.items() if phase in needed})
+    wanted = [point for point, phase in group.items() if phase in needed]
+    room = max(1, len(nemesis.system.workers) * ATTEMPTS // len(wanted))  # the first place must not take all
+    return strike(nemesis, {point: min(needed[group[point]] + SPARE, room) for point in wanted})
 
 
 def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
@@ -46,8 +49,7 @@ def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
         if "draining" in limits and not _drain_one(nemesis):
             return 0
         waiting = gather(nemesis, limits)
-        by_worker = [one for one in waiting if one.point not in BY_TRAINER]
-        hits = _kill_workers(nemesis, by_worker)
+        hits = _kill_worker(nemesis, [one for one in waiting if one.point not in BY_TRAINER])
         return hits + sum(_kill_trainer(nemesis, one) for one in waiting if one.point in BY_TRAINER)
     finally:
         for point in limits:
@@ -85,7 +87,7 @@ def _drain_one(nemesis: Nemesis) -> bool:
     if not found or found[0].child.pid is None or found[0].name not in names:
         return False
     nemesis.system.expect_down(found[0], 60.0)  # until it is killed, at the latest
-    os.kill(found[0].child.pid, signal.SIGTERM)
+    signal_process(found[0].child.pid, signal.SIGTERM)
     return True
 
 
@@ -94,17 +96,18 @@ def _names(session: Session, workers: list[int]) -> list[str]:
     return [known[one] for one in workers]
 
 
-def _kill_workers(nemesis: Nemesis, waiting: list[Waiting]) -> int:
-    hits = 0
-    for pid in {one.pid for one in waiting}:
+def _kill_worker(nemesis: Nemesis, waiting: list[Waiting]) -> int:
+    """Kill the worker in which most wait, of those that run no job in danger; the others stay, so that work goes on."""
+    for pid, count in Counter(one.pid for one in waiting).most_common():
         member = nemesis.worker_of(pid)
-        if member is None:
+        if member is None or nemesis.spared(member):
             continue
         nemesis.kill_worker(member)
         for one in waiting:
             if one.pid == pid:
-                hits += _hit(nemesis, PHASE_OF[one.point], one, member.name)
-    return hits
+                _hit(nemesis, PHASE_OF[one.point], one, member.name)
+        return count
+    return 0
 
 
 def _kill_trainer(nemesis: Nemesis, one: Waiting) -> int:
@@ -114,14 +117,14 @@ def _kill_trainer(nemesis: Nemesis, one: Waiting) -> int:
         return 0
     choice = nemesis.dice.random()
     victim, server = "trainer", fork_server_of(member)
-    if choice < 0.15 and not nemesis.spared(member):
+    if choice < 0.1 and not nemesis.spared(member):
         victim = member.name
         nemesis.kill_worker(member)
-    elif choice < 0.3 and server is not None and not nemesis.spared(member):
+    elif choice < 0.2 and server is not None and not nemesis.spared(member):
         victim = f"fork server of {member.name}"
-        os.kill(server, signal.SIGKILL)
+        signal_process(server, signal.SIGKILL)
     else:
-        os.kill(one.pid, signal.SIGKILL)
+        signal_process(one.pid, signal.SIGKILL)
     return _hit(nemesis, BY_TRAINER[one.point], one, victim)
 
 
@@ -130,19 +133,23 @@ def _hit(nemesis: Nemesis, phase: str, one: Waiting, victim: str) -> int:
     return 1
 
 
-def zombie(nemesis: Nemesis, point: str) -> None:
-    """Freeze a worker just before it writes, wake it when its attempt was taken away: it must write nothing."""
+def zombie(nemesis: Nemesis, point: str) -> bool:
+    """Freeze a worker just before it writes, and wake it when its attempt was taken away: it must write nothing.
+
+    Returns whether there was one.
+    """
     points = nemesis.system.points
     points.arm(point, nemesis.fresh_jobs(), 1)
     waiting = gather(nemesis, {point: 1})
     member = nemesis.worker_of(waiting[0].pid) if waiting else None
     if not waiting or member is None or member.child.pid is None:
         points.disarm(point)
-        return
+        return False
     pid, attempt = member.child.pid, waiting[0].attempt
     nemesis.paused.add(member.name)
-    os.kill(pid, signal.SIGSTOP)
-    nemesis.wait_until(lambda: nemesis.state_of(attempt) == "ended", ENDED_SECONDS)
+    signal_process(pid, signal.SIGSTOP)
+    taken = nemesis.wait_until(lambda: nemesis.state_of(attempt) == "ended", ENDED_SECONDS)
     points.disarm(point)
-    os.kill(pid, signal.SIGCONT)
+    signal_process(pid, signal.SIGCONT)
     nemesis.paused.discard(member.name)
+    return taken
