@@ -244,7 +244,7 @@ def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: End
 
     Raises AttemptClosed: the job was taken away, and nothing was written.
     """
-    attempt = hold_attempt(session, attempt_id, incarnation_id, closing=True)
+    attempt = hold_attempt(session, attempt_id, incarnation_id)
     if ending.outcome is Outcome.SUCCEEDED and ending.result is not None:
         _add_result(session, attempt, ending)
     return end(

@@ -119,10 +119,7 @@ class Dispatcher:
         collected = boottime()
         while not self._stopping.wait(pause):
             try:
-                with self._session() as session:
-                    due = sweep(session, contact, self._settings)
-                    session.commit()
-                for outgoing in due:
+                for outgoing in sweep(self._session, contact, self._settings):
                     self._post(outgoing)
                 if boottime() - collected > COLLECT_SECONDS:
                     collected = boottime()

@@ -58,35 +58,39 @@ def requests(session: Session, attempts: list[UUID]) -> dict[UUID, str | None]:
     return {row[0]: "cancel" if row[1] else "preempt" if row[2] else None for row in rows}
 
 
-def sweep_leases(session: Session) -> int:
-    """End the attempts, and close the incarnations, whose lease has run out. Returns how many."""
-    return _sweep_attempts(session) + _sweep_incarnations(session)
+def expired_attempts(session: Session) -> list[UUID]:
+    """The attempts whose lease has run out, as it seems before they are locked."""
+    expired = select(Lease.holder_id).where(Lease.attempt_id.is_not(None), Lease.expires_at < func.clock_timestamp())
+    return list(session.scalars(expired.order_by(Lease.holder_id)))
 
 
-def _sweep_attempts(session: Session) -> int:
-    expired = select(Lease.attempt_id).where(Lease.attempt_id.is_not(None), Lease.expires_at < func.clock_timestamp())
-    count = 0
-    for attempt_id in session.scalars(expired.order_by(Lease.attempt_id)).all():
-        attempt = session.scalars(
-            select(Attempt)
-            .where(Attempt.id == attempt_id, Attempt.state == AttemptState.RUNNING)
-            .with_for_update(skip_locked=True),
-            execution_options={"populate_existing": True},
-        ).one_or_none()
-        if attempt is not None and attempt_id is not None and _still_expired(session, attempt_id):
-            lose(session, attempt, "the lease ran out: its worker was not heard of")
-            count += 1
-    return count
+def take_back(session: Session, attempt_id: UUID) -> None:
+    """End an attempt whose lease has run out, unless it was renewed or somebody else is at it.
+
+    One attempt a transaction: ending one locks its worker, and attempts come before workers.
+    """
+    attempt = _locked(session, attempt_id, AttemptState.RUNNING)
+    if attempt is not None and _still_expired(session, attempt_id):
+        lose(session, attempt, "the lease ran out: its worker was not heard of")
 
 
-def _sweep_incarnations(session: Session) -> int:
+def expired_incarnations(session: Session) -> list[UUID]:
+    """The incarnations whose lease has run out, as it seems before they are locked."""
     expired = select(Lease.holder_id).where(Lease.attempt_id.is_(None), Lease.expires_at < func.clock_timestamp())
-    count = 0
-    for incarnation in session.scalars(expired.order_by(Lease.holder_id)).all():
-        if _still_expired(session, incarnation):
-            close_incarnation(session, incarnation, "the worker's lease ran out")
-            count += 1
-    return count
+    return list(session.scalars(expired.order_by(Lease.holder_id)))
+
+
+def close_expired(session: Session, incarnation: UUID) -> None:
+    """Close an incarnation whose lease has run out, unless it was renewed or somebody else is at it."""
+    if _still_expired(session, incarnation):
+        close_incarnation(session, incarnation, "the worker's lease ran out")
+
+
+def _locked(session: Session, attempt_id: UUID, state: AttemptState) -> Attempt | None:
+    """Lock an attempt in this state; None when it left the state, or another transaction holds it."""
+    statement = select(Attempt).where(Attempt.id == attempt_id, Attempt.state == state)
+    found = session.scalars(statement.with_for_update(skip_locked=True), execution_options={"populate_existing": True})
+    return found.one_or_none()
 
 
 def _still_expired(session: Session, holder: UUID) -> bool:
@@ -95,23 +99,23 @@ def _still_expired(session: Session, holder: UUID) -> bool:
     return bool(session.scalar(statement.with_for_update(skip_locked=True)))
 
 
-def return_unclaimed(session: Session, claim_seconds: float) -> int:
-    """Queue again what no worker claimed in time after its message was accepted. Returns how many.
+def unclaimed_attempts(session: Session, claim_seconds: float) -> list[UUID]:
+    """The attempts that no worker claimed in time after their message was accepted."""
+    late = Attempt.first_sent_at < func.now() - timedelta(seconds=claim_seconds)
+    return list(
+        session.scalars(select(Attempt.id).where(Attempt.state == AttemptState.PLACED, late).order_by(Attempt.id))
+    )
+
+
+def return_unclaimed(session: Session, attempt_id: UUID, claim_seconds: float) -> None:
+    """Queue a job again whose attempt no worker claimed in time.
 
     The worker is suspect: nothing is placed there for 30 s, doubling to 10 min until its next claim.
     """
-    late = (
-        select(Attempt)
-        .where(Attempt.state == AttemptState.PLACED)
-        .where(Attempt.first_sent_at < func.now() - timedelta(seconds=claim_seconds))
-        .order_by(Attempt.id)
-        .with_for_update(skip_locked=True)
-    )
-    found = session.scalars(late, execution_options={"populate_existing": True}).all()
-    for attempt in found:
+    attempt = _locked(session, attempt_id, AttemptState.PLACED)
+    if attempt is not None:
         end(session, attempt, Outcome.NOT_CLAIMED, actor="stoker", reason=f"not claimed in {claim_seconds:g} s")
         _suspect(session, attempt.worker_id)
-    return len(found)
 
 
 def _suspect(session: Session, worker_id: int) -> None:

@@ -76,15 +76,17 @@ def _refusal(session: Session, move: Move, number: int) -> Exception:
     return (AlreadyFinal if state in FINAL else MoveRefused)(number, move.name, state)
 
 
-def hold_attempt(session: Session, attempt: UUID, incarnation: UUID, *, closing: bool = False) -> Attempt:
+def hold_attempt(session: Session, attempt: UUID, incarnation: UUID) -> Attempt:
     """Lock an attempt that is still running here, so that this transaction may write for it, or close it.
+
+    One writer at a time: two that shared the lock could not both go on to update the row.
 
     Raises AttemptClosed: the caller has lost the job and must stop its trainer.
     """
     statement = (
         select(Attempt)
         .where(Attempt.id == attempt, Attempt.incarnation_id == incarnation, Attempt.state == AttemptState.RUNNING)
-        .with_for_update(read=not closing)
+        .with_for_update(key_share=True)  # rows that refer to the attempt may be added meanwhile
     )
     held = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if held is None:

@@ -1,13 +1,15 @@
 """The search for what nobody looks after any more; every process that dispatches runs it, all do no harm."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
+from stoker.jobs import leases
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.fleet import database_clock
-from stoker.jobs.leases import due_messages, return_unclaimed, sweep_leases
 from stoker.settings import Settings
 
 
@@ -44,10 +46,22 @@ class Contact:
         self._since = None
 
 
-def sweep(session: Session, contact: Contact, settings: Settings) -> list[Outgoing]:
-    """Take back what ran out, and name the messages that are to be sent again. The caller commits."""
-    allowed = contact.seen(database_clock(session), boottime())
-    if allowed:
-        sweep_leases(session)
-    return_unclaimed(session, settings.claim_seconds)
-    return due_messages(session, settings.resend_seconds)
+def sweep(factory: sessionmaker[Session], contact: Contact, settings: Settings) -> list[Outgoing]:
+    """Take back what ran out, one transaction each, and name the messages that are to be sent again."""
+    with factory() as session:
+        allowed = contact.seen(database_clock(session), boottime())
+        attempts = leases.expired_attempts(session) if allowed else []
+        incarnations = leases.expired_incarnations(session) if allowed else []
+        unclaimed = leases.unclaimed_attempts(session, settings.claim_seconds)
+    steps: list[Callable[[Session], None]] = [partial(leases.take_back, attempt_id=found) for found in attempts]
+    steps += [partial(leases.close_expired, incarnation=found) for found in incarnations]
+    claim = settings.claim_seconds
+    steps += [partial(leases.return_unclaimed, attempt_id=found, claim_seconds=claim) for found in unclaimed]
+    for step in steps:
+        with factory() as session:
+            step(session)
+            session.commit()
+    with factory() as session:
+        due = leases.due_messages(session, settings.resend_seconds)
+        session.commit()
+    return due

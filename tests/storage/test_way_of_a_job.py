@@ -10,7 +10,15 @@ from stoker.errors import AlreadyFinal, AttemptClosed, InvalidInput, JobNotFound
 from stoker.jobs.attempts import Ending, first_step
 from stoker.jobs.failures import Failure
 from stoker.jobs.fleet import NameTaken, close_incarnation, set_draining
-from stoker.jobs.leases import due_messages, record_send, renew, return_unclaimed, sweep_leases
+from stoker.jobs.leases import (
+    close_expired,
+    due_messages,
+    record_send,
+    renew,
+    return_unclaimed,
+    take_back,
+    unclaimed_attempts,
+)
 from stoker.jobs.lifecycle import START, Outcome
 from stoker.jobs.models import Attempt, Device, Job, Lease, MetricSegment, Result, Worker
 from stoker.jobs.moves import apply
@@ -75,7 +83,10 @@ def test_a_closed_attempt_can_write_nothing(queue: Queue) -> None:
     expire(queue, incarnation)
     expire(queue, attempt)
     with queue.factory() as session:
-        assert sweep_leases(session) == 2
+        take_back(session, attempt)
+        session.commit()
+    with queue.factory() as session:
+        close_expired(session, incarnation)
         session.commit()
     assert queue.job(number).state == "queued"
     assert [(a.state, a.outcome) for a in queue.attempts(number)] == [("ended", "lost")]
@@ -97,7 +108,8 @@ def test_a_renewed_lease_is_not_swept_and_says_what_is_asked(queue: Queue) -> No
         assert renew(session, incarnation, LEASE).requests == {attempt: None}
         session.commit()
     with queue.factory() as session:
-        assert sweep_leases(session) == 0
+        take_back(session, attempt)
+        assert session.get_one(Attempt, attempt).state == "running"
         cancel(session, number, actor="ada")
         session.commit()
     with queue.factory() as session:
@@ -204,8 +216,9 @@ def test_an_unclaimed_attempt_is_sent_again_and_then_queued_again(queue: Queue) 
         assert due_messages(session, 3.0) == []
         again = due_messages(session, 0.0)
         assert [message.attempt_id for message in again] == [outgoing.attempt_id]
-        assert return_unclaimed(session, 15.0) == 0
-        assert return_unclaimed(session, 0.0) == 1
+        assert unclaimed_attempts(session, 15.0) == []
+        assert unclaimed_attempts(session, 0.0) == [outgoing.attempt_id]
+        return_unclaimed(session, outgoing.attempt_id, 0.0)
         session.commit()
     assert queue.job(number).state == "queued"
     assert queue.dispatch() == []  # the only worker is suspect now
@@ -218,7 +231,7 @@ def test_nothing_new_is_placed_while_the_broker_refuses(queue: Queue) -> None:
     with queue.factory() as session:
         record_send(session, outgoing.attempt_id, "refused")
         session.commit()
-        assert return_unclaimed(session, 0.0) == 0  # the time to claim has not begun
+        assert unclaimed_attempts(session, 0.0) == []  # the time to claim has not begun
     queue.submit()
     assert queue.dispatch() == []
     with queue.factory() as session:
