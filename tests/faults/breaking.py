@@ -45,7 +45,7 @@ def hurt_claim(nemesis: Nemesis) -> None:
 
 HARM: dict[str, Harm] = {"fence": hurt_fence, "checkpoint": hurt_checkpoint, "claim": hurt_claim}
 PROOF = {  # the promises of which at least one must be found broken; others may be by the way, or by jobs cut short
-    "fence": {"fence", "one_result", "one_final_state"},
+    "fence": {"fence", "one_result", "one_final_state", "attempts_in_order"},
     "checkpoint": {"checkpoints_whole"},
     "claim": {"one_trainer", "metrics_rise", "exact"},
 }

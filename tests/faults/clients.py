@@ -5,7 +5,7 @@ import threading
 import time
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -64,7 +64,7 @@ def _since(began: float) -> float:
 
 
 class Clients:
-    """Threads that submit at least ``jobs`` jobs, and more while fewer than ``backlog`` are unfinished."""
+    """Threads that submit at least ``jobs`` jobs, and more while fewer than ``backlog`` could run."""
 
     def __init__(
         self, urls: list[str], token: str, sessions: sessionmaker[Session], history: History,
@@ -105,7 +105,7 @@ class Clients:
     def _work(self, api: Api, seed: int) -> None:
         dice = random.Random(seed)
         while not self._stop.is_set() and not (self._enough.is_set() and self._count >= self._least):
-            if self._unfinished() >= self._backlog:
+            if self._able() >= self._backlog:
                 self._stop.wait(0.05)
                 continue
             with self._lock:
@@ -116,9 +116,10 @@ class Clients:
                 api.submit(key, recipe, self._stop)
         api.close()
 
-    def _unfinished(self) -> int:
+    def _able(self) -> int:
         try:
             with self._sessions() as session:
-                return session.scalar(select(func.count()).where(Job.state.not_in(FINAL))) or 0
+                able = or_(Job.not_before.is_(None), Job.not_before < func.now())
+                return session.scalar(select(func.count()).where(Job.state.not_in(FINAL), able)) or 0
         except SQLAlchemyError:
             return 0  # the database is away: ask for more all the same

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs
+from stoker.jobs.lifecycle import MOVES, AttemptState
 from stoker.jobs.models import (
     Attempt,
     Checkpoint,
@@ -30,8 +31,8 @@ from stoker.jobs.models import (
 from stoker.jobs.records import cuts, unpack_segment
 from tests.faults.evidence import AttemptFact, CheckpointFact, Evidence, JobFact, Outcome, Series
 
+COMMITTED: ColumnElement[datetime] = literal_column("pg_xact_commit_timestamp(attempts.xmin)")
 MODEL = "model."  # what the names of the weights in a checkpoint begin with
-FINAL_MOVES = ("succeed", "fail", "cancel")
 
 
 def collect(session: Session, after: int = 0) -> Evidence:
@@ -51,13 +52,15 @@ def _job(session: Session, number: int) -> JobFact:
     job = session.get_one(Job, number, populate_existing=True)
     key = session.scalar(select(IdempotencyKey.key).where(IdempotencyKey.job_number == number))
     result = session.get(Result, number)
+    names = [move.name for move in MOVES]
+    moves = select(Event.name).where(Event.job_number == number, Event.name.in_(names)).order_by(Event.id)
     return JobFact(
         number=number,
         recipe=job.name,
         key=key,
         state=job.state,
         failure=job.failure["class"] if job.failure else None,
-        finals=_count_events(session, number, FINAL_MOVES) - _count_events(session, number, ("retry",)),
+        moves=tuple(session.scalars(moves)),
         results=_count(session, Result, number),
         predictions=_count(session, Predictions, number),
         result_attempt=str(result.attempt_id) if result else None,
@@ -71,28 +74,22 @@ def _count(session: Session, table: type[Result] | type[Predictions], number: in
     return session.scalar(select(func.count()).where(table.job_number == number)) or 0
 
 
-def _count_events(session: Session, number: int, names: tuple[str, ...]) -> int:
-    return session.scalar(select(func.count()).where(Event.job_number == number, Event.name.in_(names))) or 0
-
-
 def _attempts(session: Session, number: int) -> Iterable[AttemptFact]:
     last: dict[UUID, float] = defaultdict(float)
     for table, column in ((Checkpoint, Checkpoint.created_at), (LogChunk, LogChunk.at)):
         rows = select(table.attempt_id, func.max(column)).where(table.job_number == number).group_by(table.attempt_id)
         for attempt_id, at in session.execute(rows):
             last[attempt_id] = max(last[attempt_id], at.timestamp())
-    attempts = select(Attempt).where(Attempt.job_number == number).order_by(Attempt.ordinal)
-    for attempt in session.scalars(attempts, execution_options={"populate_existing": True}):
+    attempts = select(Attempt, COMMITTED).where(Attempt.job_number == number).order_by(Attempt.ordinal)
+    for attempt, committed in session.execute(attempts, execution_options={"populate_existing": True}):
         yield AttemptFact(
             id=str(attempt.id),
             ordinal=attempt.ordinal,
             state=attempt.state,
             outcome=attempt.outcome,
-            placed_at=attempt.placed_at.timestamp(),
             claimed_at=_seconds(attempt.claimed_at),
-            ended_at=_seconds(attempt.ended_at),
+            closed_at=_seconds(committed) if attempt.state == AttemptState.ENDED else None,
             resumed_from=attempt.resumed_from_id,
-            resumed_step=attempt.resumed_step,
             stepped=attempt.first_step_at is not None,
             last_write_at=last.get(attempt.id),
             failure=attempt.failure["class"] if attempt.failure else None,

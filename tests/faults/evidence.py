@@ -14,13 +14,11 @@ class AttemptFact:
     ordinal: int
     state: str
     outcome: str | None
-    placed_at: float
     claimed_at: float | None = None
-    ended_at: float | None = None
+    closed_at: float | None = None  # the moment at which the transaction that ended it was committed
     resumed_from: int | None = None  # checkpoint
-    resumed_step: int = 0
     stepped: bool = False  # made at least one step
-    last_write_at: float | None = None  # of its checkpoints and logs
+    last_write_at: float | None = None  # the start of the last transaction that wrote a checkpoint or log of it
     failure: str | None = None  # class
 
 
@@ -52,7 +50,7 @@ class JobFact:
     key: str | None  # the Idempotency-Key under which it was accepted
     state: str
     failure: str | None  # class
-    finals: int  # moves to a final state, less retries that a user asked for
+    moves: tuple[str, ...]  # changes of its state, in the order in which they happened
     results: int
     predictions: int
     result_attempt: str | None

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import aliased
 
 from stoker.jobs.lifecycle import FINAL, AttemptState, Outcome
-from stoker.jobs.models import Attempt, Incarnation, Job, Worker
+from stoker.jobs.models import Attempt, Job, Worker
 from stoker.workers import processes
 from tests.faults.system import LEASE_SECONDS, Member, System
 
@@ -87,14 +88,8 @@ class Nemesis:
 
     def fresh_jobs(self) -> set[int]:
         """The jobs that can be hurt once more without becoming suspected of poison, or waiting for long."""
-        lost = (
-            select(func.count())
-            .where(Attempt.job_number == Job.number, Attempt.ended_at >= Job.losses_counted_from)
-            .where(Attempt.outcome.in_([Outcome.LOST, Outcome.FAILED]))
-            .scalar_subquery()
-        )
         with self.system.sessions() as session:
-            wanted = select(Job.number).where(Job.state.not_in(FINAL), Job.retries_used <= 1, lost <= 1)
+            wanted = select(Job.number).where(Job.state.not_in(FINAL), Job.retries_used == 0, _losses() <= 1)
             return set(session.scalars(wanted))
 
     def unfinished(self) -> int:
@@ -110,15 +105,15 @@ class Nemesis:
 
     def spared(self, member: Member) -> bool:
         """Whether a worker runs a job that one more loss could make suspected of poison."""
-        fresh = self.fresh_jobs()
         with self.system.sessions() as session:
-            mine = session.scalars(
-                select(Attempt.job_number)
-                .join(Incarnation, Incarnation.id == Attempt.incarnation_id)
-                .join(Worker, Worker.id == Incarnation.worker_id)
-                .where(Worker.name == member.name, Attempt.state == AttemptState.RUNNING)
+            endangered = (
+                select(func.count())
+                .select_from(Attempt)
+                .join(Job, Job.number == Attempt.job_number)
+                .join(Worker, Worker.id == Attempt.worker_id)
+                .where(Worker.name == member.name, Attempt.state == AttemptState.RUNNING, _losses() >= 2)
             )
-            return not set(mine) <= fresh
+            return bool(session.scalar(endangered))
 
     def state_of(self, attempt: str) -> str | None:
         """The state of an attempt; None while the database is away."""
@@ -167,6 +162,18 @@ class Nemesis:
                 if state_letter(pid) in "RSD":
                     found.setdefault(job, set()).add(pid)
         return found
+
+
+def _losses() -> ScalarSelect[int]:
+    """How many attempts of a job were lost since its latest checkpoint, in a query about jobs."""
+    lost = aliased(Attempt)
+    return (
+        select(func.count())
+        .where(lost.job_number == Job.number, lost.ended_at >= Job.losses_counted_from)
+        .where(lost.outcome.in_([Outcome.LOST, Outcome.FAILED]))
+        .correlate(Job)
+        .scalar_subquery()
+    )
 
 
 def signal_process(pid: int, number: signal.Signals) -> bool:

@@ -35,7 +35,7 @@ START_SECONDS = 60.0
 # Of our own looks at the database: what we have locked ourselves must not hold us for ever.
 PATIENCE = {"connect_timeout": 3, "options": "-c lock_timeout=2s -c statement_timeout=20s"}
 # Nothing is lost by these when processes are killed; it would be when the machine is.
-POSTGRES = ("fsync=off", "full_page_writes=off", "max_connections=200")
+POSTGRES = ("fsync=off", "full_page_writes=off", "max_connections=200", "track_commit_timestamp=on")
 
 
 @dataclass(slots=True)

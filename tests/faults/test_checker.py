@@ -12,12 +12,11 @@ from tests.faults.evidence import AttemptFact, CheckpointFact, Evidence, JobFact
 from tests.faults.history import Entry, History, as_line, parse
 
 REFERENCE = Outcome("w" * 64, "p" * 64, {"loss": ((10, 20, 30), (3.0, 2.0, 1.0))})
-FIRST = AttemptFact("a1", 1, "ended", "lost", 1.0, claimed_at=2.0, ended_at=5.0, stepped=True, last_write_at=4.0)
-SECOND = AttemptFact(
-    "a2", 2, "ended", "succeeded", 6.0, claimed_at=7.0, ended_at=9.0, resumed_from=1, resumed_step=10, stepped=True
-)
+FIRST = AttemptFact("a1", 1, "ended", "lost", claimed_at=2.0, closed_at=5.0, stepped=True, last_write_at=4.0)
+SECOND = AttemptFact("a2", 2, "ended", "succeeded", claimed_at=7.0, closed_at=9.0, resumed_from=1, stepped=True)
 WHOLE = CheckpointFact(1, 10, readable=True, reported=False)
-JOB = JobFact(7, "small", "k7", "succeeded", None, 1, 1, 1, "a2", REFERENCE, (FIRST, SECOND), (WHOLE,))
+LIFE = ("place", "start", "requeue", "place", "start", "succeed")
+JOB = JobFact(7, "small", "k7", "succeeded", None, LIFE, 1, 1, "a2", REFERENCE, (FIRST, SECOND), (WHOLE,))
 ACK = Entry(0.1, "ack", {"key": "k7", "number": 7, "status": 201, "ms": 3.0})
 
 
@@ -44,6 +43,7 @@ def test_a_cancelled_job_is_green_if_somebody_asked() -> None:
     ended = replace(SECOND, outcome="cancelled")
     fields: dict[str, Any] = {
         "state": "cancelled", "results": 0, "predictions": 0, "result_attempt": None, "attempts": (FIRST, ended),
+        "moves": (*LIFE[:-1], "cancel"),
     }  # fmt: skip
     assert broken(entry("asked", what="cancel", number=7), **fields) == set()
     assert broken(entry("asked", what="preempt", number=7), **fields) == {"explained_end"}
@@ -58,7 +58,9 @@ def test_a_job_that_never_ends_is_lost() -> None:
 
 
 def test_a_second_final_state_is_found() -> None:
-    assert broken(finals=2) == {"one_final_state"}
+    assert broken(moves=(*LIFE, "fail")) == {"one_final_state", "attempts_in_order"}
+    retried: dict[str, Any] = {"moves": (*LIFE[:3], "cancel", "retry", *LIFE[3:])}
+    assert broken(**retried) == set()
 
 
 def test_two_jobs_for_one_key_are_found_in_answers_and_in_tables() -> None:
@@ -78,17 +80,25 @@ def test_two_attempts_that_succeeded_are_found() -> None:
 
 def test_a_failure_that_no_fault_explains_is_found() -> None:
     fields: dict[str, Any] = {"state": "failed", "results": 0, "predictions": 0, "result_attempt": None}
-    lost = [replace(FIRST, id=f"a{n}", ordinal=n, placed_at=n * 10, ended_at=n * 10 + 5) for n in (1, 2, 3)]
-    lost = [replace(attempt, last_write_at=None) for attempt in lost]
-    assert broken(**fields, failure="suspected_poison", attempts=tuple(lost)) == set()
-    assert broken(**fields, failure="user_error", attempts=tuple(lost)) == {"explained_end"}
-    assert broken(**fields, failure="suspected_poison", attempts=tuple(lost[:2])) == {"explained_end"}
+    lost = [replace(FIRST, id=f"a{n}", ordinal=n) for n in (1, 2, 3)]
+    moves = ("place", "start", "requeue") * 2 + ("place", "start", "fail")
+    thrice: dict[str, Any] = fields | {"attempts": tuple(lost), "moves": moves}
+    assert broken(**thrice, failure="suspected_poison") == set()
+    assert broken(**thrice, failure="user_error") == {"explained_end"}
+    assert broken(**thrice | {"attempts": tuple(lost[:2]), "moves": moves[3:]}, failure="suspected_poison") == {
+        "explained_end"
+    }
 
 
 def test_attempts_out_of_order_are_found() -> None:
     assert broken(attempts=(FIRST, replace(SECOND, ordinal=3))) == {"attempts_in_order"}
-    assert broken(attempts=(FIRST, replace(SECOND, placed_at=4.0))) == {"attempts_in_order"}
-    assert "attempts_in_order" in broken(attempts=(replace(FIRST, state="running", ended_at=None), SECOND))
+    assert broken(attempts=(SECOND,)) == {"attempts_in_order"}
+    assert broken(attempts=(replace(FIRST, state="running", closed_at=None), SECOND)) == {"attempts_in_order"}
+
+
+@pytest.mark.parametrize("moves", [("place", "start", "place", "start", "succeed"), ("place", "place", "succeed")])
+def test_a_move_that_may_not_follow_is_found(moves: tuple[str, ...]) -> None:
+    assert broken(moves=moves) == {"attempts_in_order"}
 
 
 def test_a_write_after_the_end_of_an_attempt_is_found() -> None:
