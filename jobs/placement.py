@@ -99,7 +99,7 @@ class LeastLoss:
         self._worths: dict[Kind, Worth] = {}
 
     def rate(self, demand: Demand, view: View, device: str) -> Rating:
-        """Rate by the gain in worth: 0 at best, thousandths of a device lost otherwise."""
+        """Rate by the change in worth, about ten per thousandth of a device."""
         cpus = view.node.cpus_free_milli - demand.cpus_milli
         before = self.worth(view.kinds, view.levels, view.node.cpus_free_milli)
         rated = [

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import ClaimedCheckpoint, latest_checkpoint
@@ -18,6 +19,7 @@ from stoker.jobs.moves import SHOW, add_event, hold_attempt, notify
 class Batch:
     """Some of what an attempt reported since the last batch."""
 
+    number: int = 0  # 1, 2, … within the attempt: one that came before is not stored again; 0: never compared
     progress: dict[str, Any] | None = None  # phase, epoch, epochs, step, steps, images_per_second
     metrics: dict[str, tuple[Sequence[int], Sequence[float]]] = field(default_factory=dict)  # steps strictly rising
     log: str = ""
@@ -25,8 +27,15 @@ class Batch:
 
 
 def write_batch(session: Session, attempt_id: UUID, incarnation_id: UUID, batch: Batch) -> None:
-    """Store a batch; raises AttemptClosed, and then nothing was written."""
+    """Store a batch, once: a writer whose commit went unanswered may send it again.
+
+    Raises AttemptClosed, and then nothing was written.
+    """
     attempt = hold_attempt(session, attempt_id, incarnation_id)
+    if batch.number:
+        if batch.number <= attempt.last_batch:
+            return
+        attempt.last_batch = batch.number
     if batch.progress is not None:
         attempt.progress, attempt.progressed_at = batch.progress, func.now()
     for key, (steps, values) in batch.metrics.items():
@@ -94,9 +103,14 @@ def add_checkpoint(  # noqa: PLR0913 - a checkpoint has these facets
 ) -> int:
     """Add a checkpoint whose bytes are all stored, make it the latest, and let go of those not kept any more.
 
-    Raises AttemptClosed. Returns its id.
+    The same one again, after a commit that went unanswered, is found. Raises AttemptClosed. Returns its id.
     """
     attempt = hold_attempt(session, attempt_id, incarnation_id)
+    again = select(Checkpoint.id).where(
+        Checkpoint.attempt_id == attempt_id, Checkpoint.step == step, Checkpoint.sha256 == sha256
+    )
+    if (known := session.scalars(again.limit(1)).one_or_none()) is not None:
+        return known
     checkpoint = Checkpoint(
         job_number=attempt.job_number,
         attempt_id=attempt.id,
@@ -180,11 +194,17 @@ def add_sprite(
     session: Session, team_id: int, *, sha256: bytes, blob_id: int, count: int, height: int, width: int, channels: int
 ) -> int:
     """Add a strip of test images (count, height, width, channels; uint8), or find that it is there. Returns its id."""
-    if (known := find_sprite(session, team_id, sha256)) is not None:
-        return known
-    sprite = Sprite(
-        team_id=team_id, sha256=sha256, blob_id=blob_id, count=count, height=height, width=width, channels=channels
+    new = (
+        upsert(Sprite)
+        .values(
+            team_id=team_id, sha256=sha256, blob_id=blob_id, count=count, height=height, width=width, channels=channels
+        )
+        .on_conflict_do_nothing(index_elements=["team_id", "sha256"])
+        .returning(Sprite.id)
     )
-    session.add(sprite)
-    session.flush()
-    return sprite.id
+    made = session.scalar(new)
+    return (
+        made
+        if made is not None
+        else session.scalars(select(Sprite.id).where(Sprite.team_id == team_id, Sprite.sha256 == sha256)).one()
+    )

@@ -108,6 +108,7 @@ class Attempt(Base):
     failure: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]  # phase, epoch, epochs, step, steps, images_per_second
     progressed_at: Mapped[Time | None]
+    last_batch: Mapped[int] = mapped_column(server_default="0")  # number of the latest batch that was stored
     machine: Mapped[str | None]  # where it really ran
     placed_at: Mapped[Time]
     first_sent_at: Mapped[Time | None]  # the broker accepted the message

@@ -281,6 +281,7 @@ def upgrade() -> None:
         sa.Column("failure", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("progress", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("progressed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_batch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("machine", sa.Text(), nullable=True),
         sa.Column("placed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("first_sent_at", sa.DateTime(timezone=True), nullable=True),
