@@ -11,8 +11,8 @@ class Result:
 
     accuracy: float  # share of the test images, 0 to 1
     loss: float | None
-    per_class: dict[str, float]  # class name -> share of its test images
-    confusion: list[list[int]]  # [true class][predicted class] -> images
+    per_class: dict[str, float | None]  # class name -> share of its test images; None: it has none
+    confusion: list[list[int]] | None  # [true class][predicted class] -> images; None: more than 500 classes
     classes: list[str]
     test_images: int
     epochs: int
@@ -33,7 +33,7 @@ class Series:
     """One metric over the steps of a job."""
 
     steps: list[int]
-    values: list[float]
+    values: list[float | None]  # None: it was not a finite number
     downsampled: bool = False  # more than 2,000 points: the least and greatest of each bucket
 
 

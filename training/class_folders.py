@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from stoker.training.images import BadImage, Pixels
 from stoker.training.layout import TEST_EVERY, Layout
 
 MAX_CLASSES = 65_535  # a prediction keeps its class in 16 bits
+MAX_NAME = 500  # characters of a class's name
+MAX_NAMES_BYTES = 10**7  # of all names as JSON: a result holds them twice, and must stay below 32 MB
 _BATCH_MEMBERS, _BATCH_BYTES = 256, 64 * 10**6  # decoded at a time
 
 
@@ -177,6 +180,10 @@ def _classes(parts: dict[str, list[tuple[str, Spooled]]]) -> list[str]:
         )
     if len(classes) > MAX_CLASSES:
         raise TrainingFailed("data_corrupt", f"{len(classes):,} classes", f"use at most {MAX_CLASSES:,}")
+    longest = max(classes, key=len)
+    if len(longest) > MAX_NAME or len(json.dumps(classes)) > MAX_NAMES_BYTES:
+        evidence = f"the names of the classes are too long, {longest[:100]!r} has {len(longest)} characters"
+        raise TrainingFailed("data_corrupt", evidence, f"shorten them, to at most {MAX_NAME} each")
     return classes
 
 

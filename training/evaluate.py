@@ -13,6 +13,7 @@ from stoker.training.batches import Form, normalise
 from stoker.training.precision import Context
 
 _BATCH_IMAGES = 500
+CONFUSION_CLASSES = 500  # with more, nobody reads the table, which grows with their square
 _BATCH_VALUES = 500 * 3 * 32 * 32 * 8  # fewer images at a time where they are larger
 
 
@@ -37,20 +38,34 @@ class Evaluation:
         rows["probability"] = self.probability.numpy()
         return rows.tobytes()
 
-    def confusion(self, classes: int) -> list[list[int]]:
-        """Return how many images of each label (row) were taken for each class (column)."""
+    def confusion(self, classes: int) -> list[list[int]] | None:
+        """Return how many images of each label (row) were taken for each class (column).
+
+        None where there are more than ``CONFUSION_CLASSES``: of 65,535 classes the table would take 34 GB.
+        """
+        if classes > CONFUSION_CLASSES:
+            return None
         counts = torch.bincount(self.labels * classes + self.predicted, minlength=classes**2)
         table: list[list[int]] = counts.view(classes, classes).tolist()
         return table
 
+    def per_class(self, classes: Sequence[str]) -> dict[str, float | None]:
+        """Return the share of each class's images that were recognised; None for a class without images."""
+        images = torch.bincount(self.labels, minlength=len(classes)).tolist()
+        right = torch.bincount(self.labels[self.predicted == self.labels], minlength=len(classes)).tolist()
+        return {name: right[number] / images[number] if images[number] else None for number, name in enumerate(classes)}
+
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return accuracy, loss, accuracy per class (None for a class without images) and confusion."""
+        """Return accuracy, loss, accuracy per class and confusion, and in ``notes`` what was left out."""
         confusion = self.confusion(len(classes))
-        per_class = {
-            name: row[number] / sum(row) if sum(row) else None
-            for number, (name, row) in enumerate(zip(classes, confusion, strict=True))
+        notes = [] if confusion else [f"confusion is left out: {len(classes):,} classes, at most {CONFUSION_CLASSES}"]
+        return {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": self.per_class(classes),
+            "confusion": confusion,
+            "notes": notes,
         }
-        return {"accuracy": self.accuracy, "loss": self.loss, "per_class": per_class, "confusion": confusion}
 
 
 @torch.no_grad()

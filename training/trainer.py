@@ -246,14 +246,15 @@ class Trainer:
 
     def _result(self, dataset: Dataset, found: Evaluation) -> dict[str, Any]:
         state = self._training.state if self._training else State()
+        summary = found.summary(dataset.classes)
         return {
-            **found.summary(dataset.classes),
+            **summary,
             "classes": list(dataset.classes),
             "test_images": len(found.labels),
             "epochs": state.epoch,
             "train_seconds": round(state.train_seconds, 3),
             "device": self._device_name(),
-            "notes": self._training.notes if self._training else [],
+            "notes": (self._training.notes if self._training else []) + summary["notes"],
         }
 
     def _send_images(self, dataset: Dataset) -> None:

@@ -123,6 +123,12 @@ def test_data_without_enough_in_them_are_missing_data(name: str, tmp_path: Path)
     assert caught.value.failure_class == "data_missing"
 
 
+def test_a_class_name_that_no_result_can_hold_is_refused_before_the_training(tmp_path: Path) -> None:
+    files = {f"{name}/{number}.png": picture(number) for name in ("a" * 501, "b") for number in range(5)}
+    with pytest.raises(TrainingFailed, match="501 characters; shorten them, to at most 500"):
+        prepared(zipped(tmp_path / "a.zip", files), tmp_path)
+
+
 @pytest.mark.parametrize("source", ["/no/such/folder", ""])
 def test_a_source_that_is_not_there_is_missing_data(source: str, tmp_path: Path) -> None:
     given = DatasetSource("mine", str(tmp_path), "a" * 64, source or str(tmp_path / "empty"))

@@ -250,6 +250,18 @@ def test_an_evaluation_counts_right() -> None:
     assert summary["loss"] == pytest.approx(-(4 * math.log(sure) + 2 * math.log((1 - sure) / 2)) / 6)
 
 
+def test_a_result_of_very_many_classes_has_no_confusion_and_stays_small() -> None:
+    classes = [f"class {number}" for number in range(65_535)]
+    labels = torch.arange(len(classes))
+    found = evaluate.Evaluation(labels, labels.roll(1).where(labels % 3 > 0, labels), labels.float(), 1.0)
+    summary = found.summary(classes)
+    assert summary["confusion"] is None
+    assert summary["notes"] == ["confusion is left out: 65,535 classes, at most 500"]
+    assert (summary["per_class"]["class 3"], summary["per_class"]["class 4"]) == (1.0, 0.0)
+    assert len(json.dumps(summary)) < 4_000_000
+    assert found.confusion(500 + 1) is None
+
+
 def test_fp16_on_a_cpu_says_what_it_does_instead() -> None:
     chosen = precision.resolve(TrainConfig("digits", precision="fp16"), CPU)
     assert (chosen.name, chosen.scaler) == ("float32", None)
