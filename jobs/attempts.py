@@ -28,6 +28,7 @@ from stoker.jobs.models import (
     Worker,
 )
 from stoker.jobs.moves import add_event, apply, hold_attempt
+from stoker.jobs.resuming import ClaimedCheckpoint, latest_checkpoint, usable
 from stoker.jobs.spec import JobSpec, parse_spec
 
 
@@ -53,17 +54,6 @@ class ClaimedDataset:
     blob_id: int | None = None
     bytes: int = 0
     format: str | None = None  # zip | tar
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedCheckpoint:
-    """A checkpoint to go on from."""
-
-    id: int
-    blob_id: int
-    sha256: str  # hexadecimal
-    step: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +92,7 @@ class Ending:
 
     outcome: Outcome
     reason: str = ""
+    ran_seconds: float | None = None  # from the claim on, without what it was frozen
     failure: Failure | None = None
     result: dict[str, Any] | None = None
     predictions: PredictionsRecord | None = None
@@ -160,22 +151,6 @@ def _placed(session: Session, attempt_id: UUID, incarnation_id: UUID) -> Attempt
     return attempt
 
 
-def latest_checkpoint(session: Session, job: Job) -> ClaimedCheckpoint | None:
-    """The job's latest checkpoint, or the newest before it whose bytes are kept and not known to be damaged."""
-    if job.latest_checkpoint_id is None:  # none yet, or the job starts from scratch
-        return None
-    found = session.scalars(
-        select(Checkpoint)
-        .where(Checkpoint.job_number == job.number, Checkpoint.id <= job.latest_checkpoint_id)
-        .where(Checkpoint.blob_id.is_not(None), Checkpoint.damaged_at.is_(None))
-        .order_by(Checkpoint.id.desc())
-        .limit(1)
-    ).one_or_none()
-    if found is None or found.blob_id is None:
-        return None
-    return ClaimedCheckpoint(found.id, found.blob_id, found.sha256.hex(), found.step, found.bytes)
-
-
 def _describe(session: Session, attempt: Attempt, job: Job, checkpoint: ClaimedCheckpoint | None) -> Claimed:
     owner, team, dataset, size = session.execute(
         select(User.name, Team.name, Dataset, Blob.bytes)
@@ -214,13 +189,18 @@ def _describe(session: Session, attempt: Attempt, job: Job, checkpoint: ClaimedC
 
 
 def _time_left(session: Session, job: Job, spec: JobSpec) -> float | None:
+    """What is left of the time limit; earlier attempts count since the user's last retry, without frozen time."""
     if spec.time_limit is None:
         return None
     if job.attempts <= 1:
         return spec.time_limit
-    ran = func.extract("epoch", Attempt.ended_at - Attempt.claimed_at)
-    used = session.scalar(select(func.coalesce(func.sum(ran), 0)).where(Attempt.job_number == job.number))
-    return max(0.0, spec.time_limit - float(used or 0))
+    seen = func.extract("epoch", Attempt.progressed_at - Attempt.claimed_at)  # of one whose supervisor died
+    ran = select(func.coalesce(func.sum(func.coalesce(Attempt.ran_seconds, seen)), 0)).where(
+        Attempt.job_number == job.number, Attempt.state == AttemptState.ENDED
+    )
+    if job.retried_at is not None:
+        ran = ran.where(Attempt.claimed_at >= job.retried_at)
+    return max(0.0, spec.time_limit - float(session.scalar(ran) or 0))
 
 
 def first_step(session: Session, attempt_id: UUID, incarnation_id: UUID, machine: str) -> None:
@@ -245,6 +225,7 @@ def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: End
     Raises AttemptClosed: the job was taken away, and nothing was written.
     """
     attempt = hold_attempt(session, attempt_id, incarnation_id)
+    attempt.ran_seconds = ending.ran_seconds
     if ending.outcome is Outcome.SUCCEEDED and ending.result is not None:
         _add_result(session, attempt, ending)
     return end(
@@ -259,14 +240,14 @@ def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: End
 
 def _add_result(session: Session, attempt: Attempt, ending: Ending) -> None:
     result = ending.result or {}
-    latest = select(Checkpoint.id).where(Checkpoint.job_number == attempt.job_number).order_by(Checkpoint.id.desc())
+    latest = select(Checkpoint.id).where(Checkpoint.job_number == attempt.job_number, usable())
     session.add(
         Result(
             job_number=attempt.job_number,
             attempt_id=attempt.id,
             accuracy=result.get("accuracy"),
             document=result,
-            checkpoint_id=session.scalar(latest.where(Checkpoint.blob_id.is_not(None)).limit(1)),
+            checkpoint_id=session.scalar(latest.order_by(Checkpoint.id.desc()).limit(1)),
         )
     )
     if (made := ending.predictions) is not None:

@@ -15,6 +15,7 @@ from stoker.jobs.placement import LeastLoss
 from stoker.jobs.planner import Candidate
 
 WINDOW = 64  # jobs of one team, priority and shape that one pass looks at
+WHOLE_MILLI = 1000  # of a device
 KNOWN_DAYS = 7  # a worker unseen for longer says nothing about what can run
 MIX_DAYS, MIX_JOBS = 28, 5000  # of which the mix is learned; a sample of 100 already places within 0.1 points
 MIX_SECONDS = 60.0  # how long a mix that was read is good
@@ -36,12 +37,14 @@ def demand_of(resources: dict[str, Any], machine: str | None = None) -> Demand:
 
 
 def queue_window(session: Session) -> list[Candidate]:
-    """The queued jobs that a pass may place: of each team, priority and shape the first ``WINDOW``.
+    """The queued jobs that a pass may place: of each team, priority, shape and pinned machine the first ``WINDOW``.
 
-    Jobs of one shape fit alike, so whole queue and window give the same placements as long as a pass places
+    Such jobs fit alike, so whole queue and window give the same placements as long as a pass places
     fewer than ``WINDOW`` of one kind; the next pass sees the rest.
     """
-    place = func.row_number().over(partition_by=(Job.team_id, Job.priority, Job.shape), order_by=Job.number)
+    place = func.row_number().over(
+        partition_by=(Job.team_id, Job.priority, Job.shape, Job.pinned_machine), order_by=Job.number
+    )
     ready = (
         select(
             Job.number,
@@ -108,22 +111,24 @@ def live_fleet(session: Session) -> list[Node]:
 
 
 def known_fleet(session: Session) -> list[Node]:
-    """The workers of the last seven days, drained and lost ones too."""
+    """The workers of the last seven days, drained and lost ones too, with devices that are missing or quarantined."""
     seen = Worker.last_seen_at > func.now() - text(f"interval '{KNOWN_DAYS} days'")
     opened = select(Incarnation.worker_id).where(Incarnation.closed_at.is_(None))
-    return _nodes(session, session.scalars(select(Worker).where(or_(seen, Worker.id.in_(opened)))).all())
+    workers = session.scalars(select(Worker).where(or_(seen, Worker.id.in_(opened)))).all()
+    return _nodes(session, workers, whole=True)
 
 
-def _nodes(session: Session, workers: Sequence[Worker]) -> list[Node]:
+def _nodes(session: Session, workers: Sequence[Worker], *, whole: bool = False) -> list[Node]:
+    """Workers with what is free on them; ``whole``: with all that they have when everything is in order."""
     units: dict[int, list[Unit]] = defaultdict(list)
     if workers:
         devices = (
             select(Device).where(Device.worker_id.in_([worker.id for worker in workers])).order_by(Device.position)
         )
         for device in session.scalars(devices, execution_options={"populate_existing": True}):
-            usable = 0 if device.quarantined_at else device.capacity_milli
+            usable = WHOLE_MILLI if whole else 0 if device.quarantined_at else device.capacity_milli
             if usable:
-                free = device.capacity_milli - device.used_milli
+                free = usable - device.used_milli
                 units[device.worker_id].append(Unit(device.id, device.model, device.memory_bytes, free, usable))
     return [
         Node(

@@ -1,32 +1,50 @@
 """Jobs that wait for others (``after``)."""
 
-from sqlalchemy import exists, select
-from sqlalchemy.orm import Session, aliased
+from collections import deque
 
-from stoker.jobs.lifecycle import CANCEL, RELEASE, State
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from stoker.jobs.lifecycle import CANCEL, FINAL, RELEASE, State
 from stoker.jobs.models import Dependency, Job
 from stoker.jobs.moves import apply, lock_job, notify
 
 
 def settle(session: Session, number: int, state: State) -> None:
-    """A job has ended: let its waiting children start, or cancel them and theirs."""
-    children = select(Dependency.job_number).where(Dependency.parent_number == number).order_by(Dependency.job_number)
-    for child in session.scalars(children).all():
-        if lock_job(session, child).state != State.WAITING:
-            continue
-        if state is not State.SUCCEEDED:
-            apply(session, CANCEL, child, actor="stoker", reason=f"parent_ended: job {number} {state}")
-            settle(session, child, State.CANCELLED)
-        elif not _waits(session, child):
-            apply(session, RELEASE, child, actor="stoker", reason=f"job {number} succeeded")
-            notify(session)
+    """A job has ended: let its waiting children start, or cancel them and all that wait for them."""
+    ended = deque([(number, state)])
+    while ended:
+        parent, outcome = ended.popleft()
+        for child in session.scalars(_children(parent)).all():
+            if lock_job(session, child).state != State.WAITING:
+                continue
+            if outcome is not State.SUCCEEDED:
+                apply(session, CANCEL, child, actor="stoker", reason=f"parent_ended: job {parent} {outcome}")
+                ended.append((child, State.CANCELLED))
+            elif not open_parents(session, child):
+                apply(session, RELEASE, child, actor="stoker", reason=f"job {parent} succeeded")
+                notify(session)
 
 
-def _waits(session: Session, number: int) -> bool:
-    parent = aliased(Job)
-    open_parent = (
-        select(Dependency.parent_number)
-        .join(parent, parent.number == Dependency.parent_number)
-        .where(Dependency.job_number == number, parent.state != State.SUCCEEDED)
+def _children(number: int) -> Select[int]:
+    return select(Dependency.job_number).where(Dependency.parent_number == number).order_by(Dependency.job_number)
+
+
+def open_parents(session: Session, number: int) -> list[int]:
+    """The parents of a job that have not succeeded, and still can."""
+    return [parent for parent, state in _parents(session, number) if state not in FINAL]
+
+
+def failed_parents(session: Session, number: int) -> list[int]:
+    """The parents of a job that ended and did not succeed."""
+    return [parent for parent, state in _parents(session, number) if state in FINAL and state != State.SUCCEEDED]
+
+
+def _parents(session: Session, number: int) -> list[tuple[int, str]]:
+    rows = session.execute(
+        select(Job.number, Job.state)
+        .join(Dependency, Dependency.parent_number == Job.number)
+        .where(Dependency.job_number == number)
+        .order_by(Job.number)
     )
-    return bool(session.scalar(select(exists(open_parent))))
+    return [(row.number, row.state) for row in rows]

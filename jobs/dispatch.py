@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
+from stoker.errors import MoveRefused
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.capacity import demand_of, live_fleet, queue_window
 from stoker.jobs.fit import WHOLE
@@ -48,20 +49,24 @@ def dispatch(session: Session, rule: Rule | None = None) -> Pass:
     if not queue or broker_down(session):
         return Pass((), seen)
     made = plan(queue, live_fleet(session), rule or LeastLoss())
-    placed = [_place(session, placement) for placement in made.placements]
+    placed = [attempt for placement in made.placements if (attempt := _place(session, placement)) is not None]
     return Pass(tuple(outgoing(session, placed)), seen)
 
 
-def _place(session: Session, placement: Placement) -> uuid.UUID:
+def _place(session: Session, placement: Placement) -> uuid.UUID | None:
+    """Write one placement; None when the job was cancelled or held since the queue was read."""
     attempt = new_id()
-    job = apply(
-        session,
-        PLACE,
-        placement.number,
-        actor="dispatcher",
-        reason=f"on {placement.spot.device}",
-        attempts=Job.attempts + 1,
-    )
+    try:
+        job = apply(
+            session,
+            PLACE,
+            placement.number,
+            actor="dispatcher",
+            reason=f"on {placement.spot.device}",
+            attempts=Job.attempts + 1,
+        )
+    except MoveRefused:
+        return None
     incarnation = select(Incarnation.id).where(
         Incarnation.worker_id == placement.spot.node, Incarnation.closed_at.is_(None)
     )

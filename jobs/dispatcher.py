@@ -19,7 +19,7 @@ from stoker.jobs.database import sessions
 from stoker.jobs.dispatch import dispatch, last_wish
 from stoker.jobs.leases import record_send
 from stoker.jobs.moves import WAKE
-from stoker.jobs.sweep import Contact, boottime, sweep
+from stoker.jobs.sweep import Contact, sweep
 from stoker.log import Events
 from stoker.settings import Settings
 
@@ -44,7 +44,12 @@ class Dispatcher:
         self._mix = RecentMix()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
-            for name, target in (("dispatch", self._dispatch), ("sweep", self._sweep), ("send", self._deliver))
+            for name, target in (
+                ("dispatch", self._dispatch),
+                ("sweep", self._sweep),
+                ("send", self._deliver),
+                ("collect", self._collect),
+            )
         ]
 
     def start(self) -> None:
@@ -116,14 +121,10 @@ class Dispatcher:
     def _sweep(self) -> None:
         contact = Contact(self._settings.lease_seconds)
         pause = min(1.0, self._settings.renew_seconds)
-        collected = boottime()
         while not self._stopping.wait(pause):
             try:
                 for outgoing in sweep(self._session, contact, self._settings):
                     self._post(outgoing)
-                if boottime() - collected > COLLECT_SECONDS:
-                    collected = boottime()
-                    self._collect()
             except SQLAlchemyError as error:
                 contact.lost()
                 log.warning("sweep_failed", error=str(error).splitlines()[0])
@@ -132,9 +133,13 @@ class Dispatcher:
                 log.error("sweep_failed")
 
     def _collect(self) -> None:
-        with self._session() as session:
-            collect(session)
-            session.commit()
+        while not self._stopping.wait(COLLECT_SECONDS):
+            try:
+                collect(self._session)
+            except SQLAlchemyError as error:
+                log.warning("collect_failed", error=str(error).splitlines()[0])
+            except Exception:
+                log.error("collect_failed")
 
     def _post(self, outgoing: Outgoing) -> None:
         if outgoing.attempt_id not in self._pending:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.endings import end
-from stoker.jobs.fleet import close_incarnation, lose
+from stoker.jobs.fleet import close_incarnation, lock_dispatch, lose
 from stoker.jobs.lifecycle import AttemptState, Outcome
 from stoker.jobs.models import Attempt, Job, Lease, Team, User, Worker
 from stoker.jobs.moves import add_event
@@ -82,6 +82,11 @@ def expired_incarnations(session: Session) -> list[UUID]:
 
 def close_expired(session: Session, incarnation: UUID) -> None:
     """Close an incarnation whose lease has run out, unless it was renewed or somebody else is at it."""
+    lock_dispatch(session)  # nothing is placed there meanwhile
+    attempts = select(Attempt.id).where(Attempt.incarnation_id == incarnation, Attempt.state != AttemptState.ENDED)
+    session.execute(attempts.order_by(Attempt.id).with_for_update())
+    renewed = select(Lease.holder_id).where(Lease.incarnation_id == incarnation)  # in the order of ``renew``
+    session.execute(renewed.order_by(Lease.holder_id).with_for_update())
     if _still_expired(session, incarnation):
         close_incarnation(session, incarnation, "the worker's lease ran out")
 
@@ -120,6 +125,8 @@ def return_unclaimed(session: Session, attempt_id: UUID, claim_seconds: float) -
 
 def _suspect(session: Session, worker_id: int) -> None:
     worker = session.get_one(Worker, worker_id, populate_existing=True)
+    if session.scalar(select(Worker.suspect_until > func.now()).where(Worker.id == worker_id)):
+        return  # one incident may leave many attempts unclaimed
     pause = min(SUSPECT_SECONDS * 2**worker.suspect_count, LONGEST_SUSPECT_SECONDS)
     session.execute(
         update(Worker)

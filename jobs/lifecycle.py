@@ -38,8 +38,9 @@ SUCCEED = Move("succeed", frozenset({State.RUNNING}), State.SUCCEEDED)
 FAIL = Move("fail", frozenset({State.PLACED, State.RUNNING}), State.FAILED)
 CANCEL = Move("cancel", frozenset({State.WAITING, State.QUEUED, State.PLACED, State.RUNNING}), State.CANCELLED)
 RETRY = Move("retry", frozenset({State.FAILED, State.CANCELLED}), State.QUEUED)  # the user's own act
+RETRY_AFTER = Move("retry", frozenset({State.FAILED, State.CANCELLED}), State.WAITING)  # its `after` jobs still run
 
-MOVES = (RELEASE, PLACE, START, REQUEUE, SUCCEED, FAIL, CANCEL, RETRY)
+MOVES = (RELEASE, PLACE, START, REQUEUE, SUCCEED, FAIL, CANCEL, RETRY, RETRY_AFTER)
 FORBIDDEN_BY_CANCEL = frozenset({RELEASE, PLACE, START, REQUEUE})  # a request to cancel turns these into CANCEL
 
 

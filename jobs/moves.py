@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused
-from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, AttemptState, Move, State
+from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, PLACE, AttemptState, Move, State
 from stoker.jobs.models import Attempt, Event, Job
 
 WAKE = "stoker_wake"  # NOTIFY channels: the dispatcher should look,
@@ -51,6 +51,8 @@ def apply(
     statement = update(Job).where(Job.number == number, Job.state.in_(move.sources))
     if move in FORBIDDEN_BY_CANCEL:
         statement = statement.where(Job.cancel_requested_at.is_(None))
+    if move is PLACE:  # the plan was made from what was committed before
+        statement = statement.where(Job.held.is_(False), or_(Job.not_before.is_(None), Job.not_before <= func.now()))
     job = session.scalars(
         statement.values(_stamps(move) | {"state": move.target} | values).returning(Job)
     ).one_or_none()
@@ -66,6 +68,8 @@ def _stamps(move: Move) -> dict[str, Any]:
         return {"finished_at": func.now()}
     if move.target is State.QUEUED:
         return {"queued_at": func.now(), "finished_at": None, "failure": None}
+    if move.target is State.WAITING:
+        return {"finished_at": None, "failure": None}
     return {}
 
 
@@ -104,3 +108,18 @@ def lock_job(session: Session, number: int) -> Job:
     if job is None:
         raise JobNotFound(number)
     return job
+
+
+def lock_live(session: Session, number: int) -> tuple[Attempt | None, Job]:
+    """Lock a job and, before it, its attempt that has not ended, if there is one.
+
+    Raises JobNotFound.
+    """
+    while True:
+        with session.begin_nested() as step:
+            live = select(Attempt).where(Attempt.job_number == number, Attempt.state != AttemptState.ENDED)
+            found = session.scalars(live.with_for_update(), execution_options={"populate_existing": True})
+            attempt, job = found.one_or_none(), lock_job(session, number)
+            if attempt is not None or job.state not in {State.PLACED, State.RUNNING}:
+                return attempt, job
+            step.rollback()  # placed while we waited for the job: let go of it, and lock in the one order

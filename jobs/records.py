@@ -10,9 +10,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from stoker.jobs.attempts import ClaimedCheckpoint, latest_checkpoint
 from stoker.jobs.models import Attempt, Checkpoint, Job, LogChunk, MetricSegment, Result, Sprite
 from stoker.jobs.moves import SHOW, add_event, hold_attempt, notify
+from stoker.jobs.resuming import ClaimedCheckpoint, latest_checkpoint, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def best_checkpoints(session: Session, number: int, count: int) -> list[int]:
     accuracy = Checkpoint.metrics["validation_accuracy"].as_float()
     statement = (
         select(Checkpoint.id)
-        .where(Checkpoint.job_number == number, Checkpoint.blob_id.is_not(None), accuracy.is_not(None))
+        .where(Checkpoint.job_number == number, usable(), accuracy.is_not(None))
         .order_by(accuracy.desc(), Checkpoint.id)
         .limit(count)
     )
@@ -150,7 +150,7 @@ def _let_go(session: Session, job: Job) -> None:
     rules = job.spec["checkpoint"]
     latest = (
         select(Checkpoint.id)
-        .where(Checkpoint.job_number == job.number, Checkpoint.damaged_at.is_(None))
+        .where(Checkpoint.job_number == job.number, usable())
         .order_by(Checkpoint.id.desc())
         .limit(rules["keep_latest"])
     )

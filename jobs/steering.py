@@ -1,14 +1,16 @@
 """What users do to jobs that they have: hold, release, retry, preempt."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from stoker.errors import AlreadyFinal, Conflict, InvalidInput
+from stoker.jobs import dependencies
 from stoker.jobs.endings import end
-from stoker.jobs.lifecycle import FINAL, RETRY, AttemptState, Outcome, State
-from stoker.jobs.models import Attempt, Checkpoint, Job
-from stoker.jobs.moves import REQUEST, SHOW, add_event, apply, lock_job, notify
+from stoker.jobs.lifecycle import FINAL, RETRY, RETRY_AFTER, AttemptState, Outcome, State
+from stoker.jobs.models import Checkpoint, Job
+from stoker.jobs.moves import REQUEST, SHOW, add_event, apply, lock_job, lock_live, notify
 from stoker.jobs.records import best_checkpoints
+from stoker.jobs.resuming import usable
 
 ORIGINS = ("latest", "best", "scratch")
 
@@ -17,6 +19,12 @@ class PreemptFirst(Conflict):
     """Only a job that waits can be held."""
 
     code = "preempt_first"
+
+
+class ParentFailed(Conflict):
+    """A job comes after one that did not succeed."""
+
+    code = "parent_failed"
 
 
 class NotRunning(Conflict):
@@ -48,40 +56,52 @@ def set_held(session: Session, number: int, held: bool, *, actor: str) -> Job:
 def retry(session: Session, number: int, *, actor: str, origin: str = "latest") -> Job:
     """Queue a failed or cancelled job again, from its latest or best checkpoint, or from scratch.
 
-    What it used of max_retries is forgotten. Children that its end cancelled stay cancelled.
+    What it used of max_retries and time_limit is forgotten. Children that its end cancelled stay cancelled; it
+    waits again for its own parents.
 
-    Raises JobNotFound, MoveRefused, InvalidInput.
+    Raises JobNotFound, MoveRefused, ParentFailed, InvalidInput.
     """
     if origin not in ORIGINS:
         raise InvalidInput("from", f"{origin!r:.60} is not known", f"known: {', '.join(ORIGINS)}")
-    job = lock_job(session, number)
+    lock_job(session, number)
+    if failed := dependencies.failed_parents(session, number):
+        raise ParentFailed(f"job {failed[0]}, which it comes after, did not succeed: retry that first")
+    start = _origin(session, number, origin)
+    _supersede(session, number, start)
     retried = apply(
         session,
-        RETRY,
+        RETRY_AFTER if dependencies.open_parents(session, number) else RETRY,
         number,
         actor=actor,
         reason=f"asked, from {origin}",
         retries_used=0,
+        retried_at=func.now(),
         losses_counted_from=func.now(),
         not_before=None,
         held=False,
         cancel_requested_at=None,
         cancel_requested_by=None,
-        latest_checkpoint_id=_origin(session, job, origin),
+        latest_checkpoint_id=start,
     )
     notify(session)
     return retried
 
 
-def _origin(session: Session, job: Job, origin: str) -> int | None:
+def _origin(session: Session, number: int, origin: str) -> int | None:
     if origin == "scratch":
         return None
-    if origin == "best" and (best := best_checkpoints(session, job.number, 1)):
+    if origin == "best" and (best := best_checkpoints(session, number, 1)):
         return best[0]
-    kept = select(func.max(Checkpoint.id)).where(
-        Checkpoint.job_number == job.number, Checkpoint.blob_id.is_not(None), Checkpoint.damaged_at.is_(None)
-    )
+    kept = select(func.max(Checkpoint.id)).where(Checkpoint.job_number == number, usable())
     return session.scalar(kept)  # without a validation split, best is latest
+
+
+def _supersede(session: Session, number: int, origin: int | None) -> None:
+    """What was written after the checkpoint to go on from belongs to a course that was left."""
+    later = update(Checkpoint).where(Checkpoint.job_number == number, Checkpoint.superseded_at.is_(None))
+    if origin is not None:
+        later = later.where(Checkpoint.id > origin)
+    session.execute(later.values(superseded_at=func.now()))
 
 
 def preempt(session: Session, number: int, *, actor: str, reason: str = "asked") -> Job:
@@ -89,12 +109,9 @@ def preempt(session: Session, number: int, *, actor: str, reason: str = "asked")
 
     Raises JobNotFound, NotRunning.
     """
-    attempt = session.scalars(
-        select(Attempt).where(Attempt.job_number == number, Attempt.state != AttemptState.ENDED).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
+    attempt, job = lock_live(session, number)
     if attempt is None:
-        raise NotRunning(f"job {number} is {lock_job(session, number).state}: only a running job can be preempted")
+        raise NotRunning(f"job {number} is {job.state}: only a running job can be preempted")
     if attempt.state == AttemptState.PLACED:
         end(session, attempt, Outcome.PREEMPTED, actor=actor, reason=reason)
     elif attempt.preempt_requested_at is None:
@@ -102,6 +119,6 @@ def preempt(session: Session, number: int, *, actor: str, reason: str = "asked")
         add_event(session, "preempt_requested", actor=actor, reason=reason, job=number, attempt=attempt.id)
         session.flush()
         notify(session, REQUEST, attempt.id)
-    job = lock_job(session, number)
     notify(session, SHOW, number)
+    session.refresh(job)
     return job

@@ -13,8 +13,8 @@ from stoker.jobs import dependencies
 from stoker.jobs.capacity import demand_of, known_fleet
 from stoker.jobs.endings import end
 from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
-from stoker.jobs.models import Attempt, Dataset, Dependency, IdempotencyKey, Job, User
-from stoker.jobs.moves import REQUEST, add_event, apply, lock_job, notify
+from stoker.jobs.models import Dataset, Dependency, IdempotencyKey, Job, User
+from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.planner import never
 from stoker.jobs.spec import PRIORITIES, JobSpec
 from stoker.training.config import BUILTIN_DATASETS
@@ -130,16 +130,13 @@ def cancel(session: Session, number: int, *, actor: str, reason: str = "asked") 
 
     Raises JobNotFound, or AlreadyFinal for a job that succeeded or failed.
     """
-    attempt = session.scalars(
-        select(Attempt).where(Attempt.job_number == number, Attempt.state != AttemptState.ENDED).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    job = lock_job(session, number)
+    attempt, job = lock_live(session, number)
     if job.state == State.CANCELLED:
         return job
     if job.state in FINAL:
         raise AlreadyFinal(number, "cancel", job.state)
-    if job.cancel_requested_at is None:
+    new = job.cancel_requested_at is None
+    if new:
         job.cancel_requested_at, job.cancel_requested_by = func.now(), actor
         session.flush()
     if attempt is None and job.state in {State.WAITING, State.QUEUED}:
@@ -147,7 +144,7 @@ def cancel(session: Session, number: int, *, actor: str, reason: str = "asked") 
         dependencies.settle(session, number, State.CANCELLED)
     elif attempt is not None and attempt.state == AttemptState.PLACED:
         end(session, attempt, Outcome.CANCELLED, actor=actor, reason=reason)
-    elif attempt is not None:
+    elif attempt is not None and new:
         add_event(session, "cancel_requested", actor=actor, reason=reason, job=number, attempt=attempt.id)
         notify(session, REQUEST, attempt.id)
     notify(session)

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs import leases
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.fleet import database_clock
+from stoker.log import Events
 from stoker.settings import Settings
+
+log = Events("stoker.sweep")
 
 
 def boottime() -> float:
@@ -58,10 +62,22 @@ def sweep(factory: sessionmaker[Session], contact: Contact, settings: Settings) 
     claim = settings.claim_seconds
     steps += [partial(leases.return_unclaimed, attempt_id=found, claim_seconds=claim) for found in unclaimed]
     for step in steps:
-        with factory() as session:
-            step(session)
-            session.commit()
+        _try(factory, step)
     with factory() as session:
         due = leases.due_messages(session, settings.resend_seconds)
         session.commit()
     return due
+
+
+def _try(factory: sessionmaker[Session], step: Callable[[Session], None]) -> None:
+    """Make one step; what keeps it from ending one attempt must not keep the others from being ended."""
+    try:
+        with factory() as session:
+            step(session)
+            session.commit()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        log.warning("sweep_step_failed", step=str(step), error=str(error).splitlines()[0])
+    except Exception:
+        log.error("sweep_step_failed", step=str(step))

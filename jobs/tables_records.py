@@ -64,6 +64,7 @@ class Checkpoint(Base):
     blob_id: Mapped[int | None] = mapped_column(ForeignKey(Blob.id), index=True)  # none once it is not kept any more
     metrics: Mapped[dict[str, Any]]
     damaged_at: Mapped[Time | None]
+    superseded_at: Mapped[Time | None]  # a retry went on from an earlier one, or from scratch
     created_at: Mapped[Now]
 
 

@@ -55,6 +55,7 @@ class Job(Base):
     cancel_requested_by: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(server_default="0")  # ordinal of the latest
     retries_used: Mapped[int] = mapped_column(server_default="0")  # of the job's own failures
+    retried_at: Mapped[Time | None]  # by its user; what ran before counts for no limit
     losses_counted_from: Mapped[Now]  # lost attempts since then make a job suspect; a checkpoint or a retry moves it
     failure: Mapped[dict[str, Any] | None]  # class, evidence, fix
     latest_checkpoint_id: Mapped[int | None] = mapped_column(
@@ -108,6 +109,7 @@ class Attempt(Base):
     failure: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]  # phase, epoch, epochs, step, steps, images_per_second
     progressed_at: Mapped[Time | None]
+    ran_seconds: Mapped[float | None]  # without what it was frozen, as its supervisor measured
     last_batch: Mapped[int] = mapped_column(server_default="0")  # number of the latest batch that was stored
     machine: Mapped[str | None]  # where it really ran
     placed_at: Mapped[Time]
