@@ -1,5 +1,6 @@
 """One pass over labelled images: what the network says, and how often it is right."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stoker.training.batches import Form, normalise
+from stoker.training.failure import nan_loss
 from stoker.training.precision import Context
 
 _BATCH_IMAGES = 500
@@ -76,6 +78,7 @@ def evaluate(
     *,
     form: Form,
     context: Context,
+    part: str,
     watch: Callable[[int, int], None],
 ) -> Evaluation:
     """Evaluate a network; it is in training mode again afterwards, if it was before.
@@ -86,7 +89,10 @@ def evaluate(
         labels: int64 (N,).
         form: How the model wants images.
         context: Entered around each forward pass.
+        part: What the images are, test or validation; for the error.
         watch: Called with (images done, images in all) after each batch; may raise to stop.
+
+    Raises TrainingFailed (``nan_loss``).
     """
     device = next(model.parameters()).device
     batch = max(1, min(_BATCH_IMAGES, _BATCH_VALUES // form.values))
@@ -101,6 +107,8 @@ def evaluate(
         predicted.append(best.indices.cpu())
         probability.append(best.values.cpu())
         loss += functional.cross_entropy(scores, expected, reduction="sum").item()
+        if not math.isfinite(loss):
+            raise nan_loss(f"the {part} loss is {loss} over the first {min(start + batch, len(images)):,} images")
         watch(min(start + batch, len(images)), len(images))
     model.train(was_training)
     return Evaluation(labels.cpu(), torch.cat(predicted), torch.cat(probability), loss / len(images))

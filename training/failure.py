@@ -14,3 +14,10 @@ class TrainingFailed(StokerError):
 
     def __str__(self) -> str:
         return f"{self.failure_class}: {self.evidence}; {self.fix}"
+
+
+def nan_loss(evidence: str) -> TrainingFailed:
+    """A training has diverged: a loss is NaN or an infinity."""
+    return TrainingFailed(
+        "nan_loss", evidence, "use a lower learning rate, a schedule that starts low, or precision: float32"
+    )

@@ -12,7 +12,7 @@ from stoker.errors import StokerError
 from stoker.training import checkpoint, evaluate, optimizers
 from stoker.training.batches import Batches, Form
 from stoker.training.config import TrainConfig
-from stoker.training.failure import TrainingFailed
+from stoker.training.failure import nan_loss
 from stoker.training.precision import Precision
 from stoker.training.reporter import Reporter
 
@@ -157,11 +157,7 @@ class Training:
         state.step += 1
         state.epoch_step += 1
         if value - value != 0:  # NaN or an infinity
-            raise TrainingFailed(
-                "nan_loss",
-                f"the loss is {value} at step {state.step} (epoch {state.epoch + 1})",
-                "use a lower learning rate, a schedule that starts low, or precision: float32",
-            )
+            raise nan_loss(f"the loss is {value} at step {state.step} (epoch {state.epoch + 1})")
         state.epoch_loss += value
         state.interval_loss += value
         state.interval_steps += 1
@@ -216,7 +212,13 @@ class Training:
         if not len(images):
             return {}
         found = evaluate.evaluate(
-            self.model, images, labels, form=self.form, context=self.precision.context, watch=lambda *_: None
+            self.model,
+            images,
+            labels,
+            form=self.form,
+            context=self.precision.context,
+            part="validation",
+            watch=lambda *_: None,
         )
         self.reporter.metric("validation_accuracy", self.state.step, found.accuracy)
         return {"validation_accuracy": found.accuracy, "validation_loss": found.loss}

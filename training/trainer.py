@@ -234,9 +234,8 @@ class Trainer:
         def watch(done: int, total: int) -> None:
             self._watch("evaluate", done, total)
 
-        found = evaluate.evaluate(
-            model, dataset.test_images, dataset.test_labels, form=form, context=chosen.context, watch=watch
-        )
+        images, labels = dataset.test_images, dataset.test_labels
+        found = evaluate.evaluate(model, images, labels, form=form, context=chosen.context, part="test", watch=watch)
         if self._task.send_images:
             self._send_images(dataset)
         tensorfile.write(self._scratch / "predictions.bin", b"", [found.rows()])

@@ -239,7 +239,13 @@ def test_an_evaluation_counts_right() -> None:
     images = torch.zeros(6, 3, 2, 2, dtype=torch.uint8)
     context = precision.resolve(TrainConfig("digits"), CPU).context
     found = evaluate.evaluate(
-        Fixed(answers), images, torch.tensor(labels), form=Form(2, 2), context=context, watch=lambda *_: None
+        Fixed(answers),
+        images,
+        torch.tensor(labels),
+        form=Form(2, 2),
+        context=context,
+        part="test",
+        watch=lambda *_: None,
     )
     summary = found.summary(["a", "b", "c"])
     assert summary["accuracy"] == 4 / 6

@@ -165,6 +165,29 @@ def test_a_loss_that_is_no_number_ends_the_training(cache: Path, tmp_path: Path)
     assert "lower learning rate" in failure["fix"]
 
 
+def diverging(given: Task, channel: Channel) -> int:
+    """A trainer whose network has diverged by the time it is evaluated."""
+    plain = models.TutorialCnn.forward
+
+    def forward(self: models.TutorialCnn, images: torch.Tensor) -> torch.Tensor:
+        return plain(self, images) * (1 if self.training else float("inf"))
+
+    models.TutorialCnn.forward = forward  # type: ignore[method-assign]  # in the forked process only
+    return run(given, channel)
+
+
+@pytest.mark.parametrize(("part", "validation"), [("test", 0.0), ("validation", 0.1)])
+def test_a_network_that_diverged_in_its_last_step_is_called_diverged(
+    part: str, validation: float, cache: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig("digits", epochs=1, batch_size=256, validation=validation)
+    with Child(task(config, cache, tmp_path), diverging) as child:
+        failure = child.until("failure")
+    assert failure["class"] == "nan_loss"
+    assert f"the {part} loss is" in failure["evidence"]
+    assert not (tmp_path / "result.json").exists()
+
+
 MISMATCHES: dict[str, dict[str, Any]] = {
     "seed": {"seed": 99},
     "model": {"model": "fast"},
