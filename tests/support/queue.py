@@ -2,9 +2,10 @@
 
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs.attempts import Claimed, Ending, Outgoing, claim, finish
@@ -13,7 +14,7 @@ from stoker.jobs.dispatch import dispatch
 from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
 from stoker.jobs.leases import record_send
 from stoker.jobs.lifecycle import Outcome, State
-from stoker.jobs.models import Attempt, Event, Job, Team, User
+from stoker.jobs.models import Attempt, Device, Event, Job, Lease, Team, User, Worker
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.submissions import add_job
 
@@ -117,3 +118,18 @@ class Queue:
         """The names of a job's events, oldest first."""
         with self.factory() as session:
             return list(session.scalars(select(Event.name).where(Event.job_number == number).order_by(Event.id)))
+
+    def used(self) -> tuple[int, int, int, int]:
+        """CPUs, memory, attempts and thousandths of devices that are promised, over all workers."""
+        with self.factory() as session:
+            sums = func.sum(Worker.cpus_used_milli), func.sum(Worker.memory_used_bytes), func.sum(Worker.attempts_used)
+            devices = session.scalar(select(func.coalesce(func.sum(Device.used_milli), 0)))
+            cpus, memory, attempts = session.execute(select(*sums)).one()
+            return int(cpus), int(memory), int(attempts), int(devices or 0)
+
+    def expire(self, holder: UUID) -> None:
+        """Let a lease run out."""
+        with self.factory() as session:
+            past = func.now() - timedelta(seconds=1)
+            session.execute(update(Lease).where(Lease.holder_id == holder).values(expires_at=past))
+            session.commit()
