@@ -55,10 +55,11 @@ def start(name: str | None) -> None:
 
 @worker.command()
 @click.argument("name")
+@click.option("--now", is_flag=True, help="What runs there writes a checkpoint and goes on elsewhere.")
 @as_json
-def drain(name: str, json_wanted: bool) -> None:
+def drain(name: str, now: bool, json_wanted: bool) -> None:
     """Give a worker no new jobs; those that run finish. For administrators."""
-    _ask(name, "drain", json_wanted)
+    _ask(name, "drain", json_wanted, now=now)
 
 
 @worker.command()
@@ -69,9 +70,9 @@ def resume(name: str, json_wanted: bool) -> None:
     _ask(name, "resume", json_wanted)
 
 
-def _ask(name: str, verb: Literal["drain", "resume"], json_wanted: bool) -> None:
+def _ask(name: str, verb: Literal["drain", "resume"], json_wanted: bool, *, now: bool = False) -> None:
     with Client() as client:
-        client.steer_worker(name, verb)
+        client.steer_worker(name, verb, now=now)
     if json_wanted:
         print_json({"name": name, "draining": verb == "drain"})
     else:

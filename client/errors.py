@@ -13,7 +13,16 @@ from functools import cache
 from typing import Any
 
 from stoker import errors
-from stoker.errors import InvalidInput, StokerError
+from stoker.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    StokerError,
+    TooLarge,
+    Unavailable,
+)
 from stoker.jobs.documents import DocumentInvalid
 
 
@@ -102,19 +111,27 @@ def _subclasses(parent: type[StokerError]) -> list[type[StokerError]]:
     return [parent] + [item for child in parent.__subclasses__() for item in _subclasses(child)]
 
 
+# What an error is whose code is not known here: of a part that clients do not load, or of a newer server.
+BY_STATUS = {
+    known.status: known
+    for known in (NotAuthenticated, Forbidden, NotFound, Conflict, TooLarge, InvalidInput, Unavailable)
+}
+
+
 @cache
-def _told_class(code: str) -> type[StokerError] | None:
-    for known in _subclasses(StokerError):
-        if known.__module__ == errors.__name__ and known.__dict__.get("code") == code:
-            return type(known.__name__, (_Told, known), {"code": code})
-    return None
+def _told_class(status: int, code: str) -> type[StokerError] | None:
+    by_code = {
+        known.__dict__.get("code"): known for known in _subclasses(StokerError) if known.__module__ == errors.__name__
+    }
+    known = by_code.get(code, BY_STATUS.get(status))
+    return type(known.__name__, (_Told, known), {"code": code}) if known else None
 
 
 def rebuild(status: int, problem: dict[str, Any]) -> StokerError:
     """Make the error that the server raised out of its problem details.
 
     ``except NotFound`` and the like catch it. InvalidInput keeps field, problem and fix of every field; the others
-    keep the server's sentence. An unknown code gives ServerError.
+    keep the server's sentence. An unknown code gives the class of its status, or ServerError.
     """
     sentence, code = str(problem.get("detail") or problem.get("title") or "no reason given"), str(problem.get("code"))
     problems = [
@@ -124,14 +141,12 @@ def rebuild(status: int, problem: dict[str, Any]) -> StokerError:
     ]
     if len(problems) > 1:
         return DocumentInvalid(problems)
-    if problems and code in {InvalidInput.code, DocumentInvalid.code}:
-        return problems[0]
-    made = _invalid_class(code) if problems else None
-    if made is not None:
-        return made(*problems[0].args)
-    told = _told_class(code)
+    if problems and status == InvalidInput.status:
+        return _invalid_class(code)(*problems[0].args)
+    told = _told_class(status, code)
     return told(sentence) if told else ServerError(status, sentence)
 
 
-def _invalid_class(code: str) -> type[InvalidInput] | None:
-    return next((known for known in InvalidInput.__subclasses__() if known.__dict__.get("code") == code), None)
+def _invalid_class(code: str) -> type[InvalidInput]:
+    children = {known.code: known for known in InvalidInput.__subclasses__() if known is not DocumentInvalid}
+    return children.get(code, InvalidInput)

@@ -1,14 +1,19 @@
 """The live stream of a job: server-sent events, read again from where a connection broke."""
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.client.errors import ServerUnreachable
-from stoker.client.transport import Transport
-from stoker.errors import Unavailable
+import httpx
+
+from stoker.client.errors import ServerError, ServerUnreachable
+from stoker.client.transport import BUSY, Transport
+from stoker.errors import StokerError, Unavailable
 
 SILENCE_SECONDS = 40.0  # the server says something every 15 s; a longer silence is a broken connection
 PATIENCE_SECONDS = 60.0  # how long a server that was there may be away
@@ -76,9 +81,9 @@ def follow(transport: Transport, path: str, timeout: float | None = None) -> Ite
                 if event.kind == "end":
                     return
                 _check(deadline, timeout)
-        except (ServerUnreachable, Unavailable):
+        except (ServerUnreachable, Unavailable, ServerError) as error:
             _check(deadline, timeout)
-            if heard is None or time.monotonic() - heard > PATIENCE_SECONDS:
+            if not _passing(error) or heard is None or time.monotonic() - heard > PATIENCE_SECONDS:
                 raise
         else:
             heard = time.monotonic()  # closed in an orderly way, as a server does that is restarted
@@ -86,11 +91,36 @@ def follow(transport: Transport, path: str, timeout: float | None = None) -> Ite
         time.sleep(RECONNECT_SECONDS)
 
 
+def _passing(error: StokerError) -> bool:
+    """Whether a try later may help: a proxy answers 502 while the server behind it is restarted."""
+    return not isinstance(error, ServerError) or error.status in BUSY
+
+
 def _connection(transport: Transport, path: str, last_id: str | None, deadline: float | None) -> Iterator[Event]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
     left = SILENCE_SECONDS if deadline is None else max(0.05, min(SILENCE_SECONDS, deadline - time.monotonic()))
-    with transport.stream(path, headers=headers, read_seconds=left) as response:
+    with transport.stream(path, headers=headers, read_seconds=left) as response, _cut_off(response, deadline):
         yield from parse(response.iter_lines())
+
+
+@contextmanager
+def _cut_off(response: httpx.Response, deadline: float | None) -> Iterator[None]:
+    """Break the connection at the deadline: each comment of a silent job starts the time of reading anew."""
+    if deadline is None:
+        yield
+        return
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), _shut_down, [response])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _shut_down(response: httpx.Response) -> None:
+    with suppress(OSError):  # it was closed just now
+        response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def _check(deadline: float | None, timeout: float | None) -> None:

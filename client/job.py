@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from typing import Any, overload
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from stoker.client.checkpoints import Checkpoints
 from stoker.client.errors import JobCancelled, JobFailed
@@ -39,7 +39,9 @@ class Job:
 
     @property
     def position(self) -> int | None:
-        """The place in the queue, 1 the next; None for a job that does not wait. As of the last look."""
+        """The place in the queue, 1 the next; None for a job that does not wait. Asks the server while it does."""
+        if self.document["state"] in {State.WAITING, State.QUEUED}:
+            self.refresh()
         return (self.document.get("reason") or {}).get("position")
 
     @property
@@ -173,14 +175,16 @@ class Job:
 
     def preempt(self) -> "Job":
         """Ask a running job to make room; it goes on later from where it stood. A Conflict when it does not run."""
-        return self._steer("preempt")
+        self.document = self._transport.post(f"{self._path}/preempt")  # not repeated: it may run again by then
+        return self
 
     def retry(self, origin: str = "latest") -> "Job":
         """Queue a failed or cancelled job again, from its ``latest`` or ``best`` checkpoint or from ``scratch``."""
-        return self._steer(f"retry?from={origin}")
+        self.document = self._transport.post(f"{self._path}/retry?from={quote(origin, safe='')}")
+        return self
 
     def _steer(self, verb: str) -> "Job":
-        self.document = self._transport.post(f"{self._path}/{verb}")
+        self.document = self._transport.ask(f"{self._path}/{verb}")
         return self
 
 

@@ -15,7 +15,7 @@ from stoker.client.errors import ServerError, ServerUnreachable, rebuild
 from stoker.errors import StokerError
 
 PREFIX = "/api/v1"
-BUSY = {502, 503, 504}
+BUSY = frozenset({502, 503, 504})  # the server, or a proxy before it, for the moment
 PAUSES_SECONDS = (0.1, 0.3, 0.8)  # between the tries of one request
 LONGEST_PAUSE_SECONDS = 10.0  # however long Retry-After asks for
 
@@ -45,10 +45,14 @@ class Transport:
         return self._answer(self._repeated("GET", path, params=given(params)))
 
     def post(self, path: str, document: Any = None, *, key: str | None = None) -> Any:
-        """Send one JSON document; with an Idempotency-Key, or without a document, it is tried up to four times."""
+        """Send one JSON document; with an Idempotency-Key it is tried up to four times."""
         headers = {"Idempotency-Key": key} if key else {}
-        send = self._repeated if key or document is None else self._once
+        send = self._repeated if key else self._once
         return self._answer(send("POST", path, json=document, headers=headers))
+
+    def ask(self, path: str, **params: Any) -> Any:
+        """POST something that is the same twice as once, such as a cancel; tried up to four times."""
+        return self._answer(self._repeated("POST", path, params=given(params)))
 
     def upload(self, path: str, body: Iterable[bytes], *, content_type: str, size: int, **params: Any) -> Any:
         """Send ``size`` bytes as they come; never repeated. The server may check them for ten minutes."""

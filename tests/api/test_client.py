@@ -10,14 +10,29 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy.orm import Session
 
 from stoker.client.access import remember, resolve
 from stoker.client.client import Client
-from stoker.client.errors import JobCancelled, JobFailed, NoServer, ServerUnreachable, rebuild
+from stoker.client.errors import JobCancelled, JobFailed, NoServer, ServerError, ServerUnreachable, rebuild
 from stoker.client.events import Event, parse
 from stoker.client.uploads import Upload
-from stoker.errors import AlreadyFinal, InvalidInput, JobNotFound, KeyReused, NotAuthenticated, NotFound, StokerError
+from stoker.errors import (
+    AlreadyFinal,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    JobNotFound,
+    KeyReused,
+    NotAuthenticated,
+    NotFound,
+    StokerError,
+    TooLarge,
+    Unavailable,
+)
+from stoker.jobs import accounts
 from stoker.jobs.documents import DocumentInvalid
+from stoker.jobs.models import Team, User
 from stoker.jobs.records import Batch
 from stoker.settings import Settings
 from tests.support.server import Server, serve
@@ -92,6 +107,22 @@ def test_a_cancelled_job_raises_and_cancelling_is_idempotent(server: Server, cli
         ended.cancel()
 
 
+def test_a_move_that_the_state_forbids_is_a_conflict(server: Server, client: Client) -> None:
+    job = client.job(small(client))
+    with pytest.raises(Conflict, match="only a running job") as waits:
+        job.preempt()
+    server.start()
+    with pytest.raises(Conflict, match="stoker preempt") as runs:
+        job.hold()
+    assert (waits.value.code, runs.value.code) == ("not_running", "preempt_first")
+
+
+def test_the_place_in_the_queue_is_known_after_a_submit(server: Server, client: Client) -> None:
+    assert [client.train(dataset="digits", memory=10**8).position for _ in range(2)] == [1, 2]
+    server.queue.dispatch()
+    assert client.job(1).position is None
+
+
 def test_waiting_ends_with_the_timeout_and_the_job_goes_on(server: Server, client: Client) -> None:
     job = client.job(small(client))
     with pytest.raises(TimeoutError):
@@ -152,9 +183,24 @@ def test_invalid_input_keeps_field_problem_and_fix(code: str) -> None:
 
 
 def test_an_unknown_code_is_a_stoker_error() -> None:
-    error = rebuild(507, {"code": "from_the_future", "detail": "the disk is full"})
-    assert isinstance(error, StokerError)
-    assert "the disk is full" in str(error)
+    error = rebuild(599, {"code": "from_the_future", "detail": "it is full"})
+    assert isinstance(error, ServerError)
+    assert "it is full" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, NotAuthenticated), (403, Forbidden), (404, NotFound), (409, Conflict), (413, TooLarge), (503, Unavailable)],
+)
+def test_an_unknown_code_gives_the_class_of_its_status(status: int, kind: type[StokerError]) -> None:
+    error = rebuild(status, {"code": "from_the_future", "detail": "a sentence"})
+    assert isinstance(error, kind)
+    assert (error.code, str(error)) == ("from_the_future", "a sentence")
+    assert str(pickle.loads(pickle.dumps(error))) == "a sentence"
+    field = {"field": "a", "problem": "b", "fix": "c"}
+    invalid = rebuild(422, {"code": "from_the_future", "detail": "x", "errors": [field]})
+    assert isinstance(invalid, InvalidInput)
+    assert invalid.field == "a"
 
 
 def image_folder(root: Path) -> Path:
@@ -179,6 +225,29 @@ def test_a_folder_is_uploaded_once(server: Server, client: Client, tmp_path: Pat
     assert sent == []
     assert [item["name"] for item in client.datasets()] == ["pets"]
     assert small(client, dataset="pets") > 0
+
+
+def test_an_administrator_uploads_what_another_team_has(server: Server, client: Client, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "data")
+    client.upload_dataset("pets", folder)
+    with server.queue.factory() as session:
+        token = add_admin(session)
+        session.commit()
+    with Client(server.url, token) as admin:
+        made = admin.upload_dataset("pets", folder)
+        assert (made["team"], made["owner"]) == ("ops", "root")
+        assert sorted(item["team"] for item in admin.datasets()) == ["ops", "vision"]
+
+
+def add_admin(session: Session) -> str:
+    """An administrator of a team of their own; the token."""
+    team = Team(name="ops")
+    session.add(team)
+    session.flush()
+    user = User(name="root", team_id=team.id, role="admin")
+    session.add(user)
+    session.flush()
+    return accounts.add_token(session, user, "test")
 
 
 def test_the_same_folder_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
