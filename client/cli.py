@@ -99,10 +99,9 @@ class Commands(click.Group):
 
 
 def _say(error: Exception) -> None:
-    problems = getattr(error, "problems", None) or [error]
-    for problem in problems:
-        text = str(problem).replace("\x1b", "\\x1b")
-        click.echo(f"Error: {text}", err=True)
+    safe = importlib.import_module("stoker.client.screen").safe  # after an error, time to load rich does not matter
+    for problem in getattr(error, "problems", None) or [error]:
+        click.echo(f"Error: {safe(problem)}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

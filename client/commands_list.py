@@ -9,7 +9,7 @@ import click
 from stoker.client.client import Client
 from stoker.client.screen import amount, as_json, console, duration, percent, print_json, print_table, seconds_since
 
-COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "ACC", "AGE", "ETA", "REASON")
+COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "ACC", "AGE", "ETA")
 ALIVE = ("running", "placed", "queued", "waiting")
 WATCH_SECONDS = 2.0
 
@@ -52,8 +52,6 @@ def _print(documents: list[dict[str, Any]], *, quiet: bool, json_wanted: bool) -
 
 def _row(document: dict[str, Any]) -> tuple[object, ...]:
     fraction = (document.get("progress") or {}).get("fraction")
-    reason = document.get("reason") or {}
-    place = f"#{reason['position']} " if reason.get("position") else ""
     return (
         document["number"],
         document["state"],
@@ -64,7 +62,6 @@ def _row(document: dict[str, Any]) -> tuple[object, ...]:
         percent((document.get("result") or {}).get("accuracy")),
         duration(seconds_since(document.get("created_at"))),
         duration(_left(document, fraction)),
-        place + str(reason.get("sentence") or ""),
     )
 
 
@@ -108,7 +105,7 @@ def _worker_row(item: dict[str, Any]) -> tuple[object, ...]:
         f"{item['attempts']}/{item['attempts_limit']}",
         ", ".join(devices),
         " ".join(str(number) for number in item["jobs"]),
-        duration(seconds_since(item["last_seen_at"])),
+        duration(seconds_since(item["last_seen_at"])) if item["state"] == "lost" else "now",
     )
 
 

@@ -9,6 +9,7 @@ from stoker.client.client import Client
 from stoker.client.exits import OK, fate
 from stoker.client.follow import tell_end
 from stoker.client.job import Job
+from stoker.client.records import Series
 from stoker.client.screen import as_json, percent, print_json, print_pairs, print_table, safe, say
 
 ATTEMPTS = ("ATTEMPT", "STATE", "OUTCOME", "WORKER", "DEVICE", "PLACED", "ENDED", "FAILURE")
@@ -149,17 +150,27 @@ def metrics(job: str, keys: tuple[str, ...], json_wanted: bool) -> None:
     elif keys:
         print_table(
             ("METRIC", "STEP", "VALUE"),
-            [(k, *p) for k, s in chosen.items() for p in zip(s.steps, s.values, strict=True)],
+            [
+                (key, step, _number(value))
+                for key, series in chosen.items()
+                for step, value in zip(series.steps, series.values, strict=True)
+            ],
         )
     else:
-        rows = [
-            (k, len(s.steps), *(f"{v:.6g}" for v in (s.values[-1], min(s.values), max(s.values))))
-            for k, s in found.items()
-            if s.values
-        ]
-        print_table(("METRIC", "POINTS", "LAST", "LEAST", "GREATEST"), rows)
+        print_table(("METRIC", "POINTS", "LAST", "LEAST", "GREATEST"), [_short(k, s) for k, s in found.items()])
     for key in set(keys) - set(found):
         say(f"no metric {key}; there are: {', '.join(found) or 'none yet'}")
+
+
+def _short(key: str, series: Series) -> tuple[object, ...]:
+    finite = [value for value in series.values if value is not None]
+    last = series.values[-1] if series.values else None
+    least, greatest = (min(finite), max(finite)) if finite else (None, None)
+    return key, len(series.steps), *(_number(value) for value in (last, least, greatest))
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"
 
 
 @click.command()

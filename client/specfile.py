@@ -14,10 +14,13 @@ LIMIT_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what surprises: no alias (bombs), no repeated key, no dates, and 1e-3 is a number."""
+    """YAML without what surprises: no alias (bombs), no repeated key, no dates.
+
+    1e-3 is a number; 2:30 (base 60), 010 and 0x10 are not: a field that wants one says so.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the parent's own attribute
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -33,9 +36,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"),
+    re.compile(
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 

@@ -1,6 +1,7 @@
 """The command line against a real API: what is printed, and every exit code."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from stoker.client.cli import cli
 from stoker.client.client import Client
@@ -187,6 +189,28 @@ def test_workers_are_listed_drained_and_resumed(server: Server, run: Run) -> Non
     assert "draining" in run("workers").stdout
     assert run("worker", "resume", "one").exit_code == 0
     assert run("worker", "drain", "nobody").exit_code == 4
+
+
+def test_the_metrics_of_a_job_that_diverged(server: Server, run: Run) -> None:
+    submit(run)
+    nan = math.nan
+    server.report(server.start(), Batch(metrics={"loss": ([1, 2, 3], [2.5, 1.5, nan]), "accuracy": ([1], [nan])}))
+    short = [line.split("  ") for line in run("metrics", "1").stdout.splitlines()]
+    assert [cell.strip() for cell in short[2] if cell] == ["loss", "3", "not finite", "1.5", "2.5"]
+    assert [cell.strip() for cell in short[1] if cell] == ["accuracy", "1", *["not finite"] * 3]
+    assert run("metrics", "1", "loss").stdout.splitlines()[-1].split() == ["loss", "3", "not", "finite"]
+    assert document(run("metrics", "1", "--json"))["metrics"]["loss"]["values"] == [2.5, 1.5, None]
+
+
+def test_a_live_worker_was_seen_now(server: Server, run: Run) -> None:
+    with server.queue.factory() as session:
+        session.execute(text("UPDATE workers SET last_seen_at = now() - interval '3 hours'"))
+        session.commit()
+    assert run("workers").stdout.splitlines()[1].split()[-1] == "now"
+    with server.queue.factory() as session:
+        session.execute(text("UPDATE leases SET expires_at = now() - interval '1 second'"))
+        session.commit()
+    assert run("workers").stdout.splitlines()[1].split()[-1] == "3h00m"
 
 
 def test_data_sets_are_added_and_listed(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from stoker.client.cli import COMMANDS, cli
+from stoker.client.cli import COMMANDS, Commands, cli
 from stoker.client.screen import amount, duration, safe, safe_lines
 from stoker.client.specfile import assign, read_spec
 from stoker.errors import InvalidInput
@@ -120,6 +120,26 @@ def test_yaml_means_what_people_think(tmp_path: Path) -> None:
     path.write_text("lr: 1e-3\nhalf: .5\nwhole: 3\nday: 2020-01-01\nlimit: 2h\nversion: 1\nbig: 1.5e+10\n")
     wanted = {"lr": 0.001, "half": 0.5, "whole": 3, "day": "2020-01-01", "limit": "2h", "version": 1, "big": 1.5e10}
     assert read_spec(str(path)) == wanted
+
+
+def test_numbers_of_other_bases_stay_texts(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("a: 2:30\nb: 010\nc: 0x10\nd: 0b11\ne: 1_000\nf: -7\ng: 0\nh: 1e3\ni: +5\n")
+    texts = {"a": "2:30", "b": "010", "c": "0x10", "d": "0b11", "e": "1_000"}
+    assert read_spec(str(path)) == texts | {"f": -7, "g": 0, "h": 1000.0, "i": 5}
+    path.write_text("train: {dataset: digits}\ntime_limit: 2:30\n")
+    refused = run("submit", str(path), "--dry-run")
+    assert (refused.exit_code, "time_limit" in refused.stderr) == (2, True)
+
+
+def test_an_error_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise InvalidInput("a", "x\x9b2J\u202ey\r\n\x1b]0;t\x07")
+
+    with pytest.raises(SystemExit) as left:
+        Commands.leave(fail)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "Error: a: x\\x9b2J\\u202ey\\x0d\\x0a\\x1b]0;t\\x07\n"
 
 
 def test_assignments_reach_into_mappings() -> None:
