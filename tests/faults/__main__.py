@@ -17,7 +17,7 @@ from tests.faults import broken, runner
 from tests.faults.report import say
 from tests.faults.runner import Size
 
-SHORT = Size(seed=0, jobs=24, faults=10, seconds=40.0, workers=2, apis=1)
+SHORT = Size(seed=0, jobs=24, faults=10, seconds=40.0, apis=1)
 LONG = Size(seed=0, jobs=1000, faults=200, seconds=3600.0)
 
 

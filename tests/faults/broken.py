@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from stoker.errors import AttemptClosed
 from stoker.jobs import attempts, blobs, records
 from stoker.jobs.models import Attempt, Blob, BlobChunk, Job
+from stoker.jobs.resuming import latest_checkpoint
 from stoker.workers.findings import digest_of, open_handed_in, pieces
 from stoker.workers.storing import Storing
 from tests.faults.points import Points
@@ -63,7 +64,7 @@ def unguarded_claim(_: Points) -> None:
             if found is None:
                 raise
             job = session.get_one(Job, found.job_number)
-            return attempts._describe(session, found, job, attempts.latest_checkpoint(session, job))
+            return attempts._describe(session, found, job, latest_checkpoint(session, job))
 
     setattr(attempts, guarded.__name__, claim)
 

@@ -16,7 +16,7 @@ from tests.faults.clients import Api, Clients
 from tests.faults.collecting import collect, outcome_of
 from tests.faults.evidence import Evidence, Outcome
 from tests.faults.history import History
-from tests.faults.nemesis import Nemesis
+from tests.faults.nemesis import STARTING_SECONDS, Nemesis
 from tests.faults.recipes import LEAST_CHECKPOINTS, RECIPES
 from tests.faults.report import say
 from tests.faults.system import System, running
@@ -190,14 +190,25 @@ def conclude(system: System) -> Evidence:
 
 
 def note_leftovers(home: Path, history: History) -> None:
-    """Note every process that belongs to this run and is still there."""
-    for process in psutil.process_iter(["pid"]):
+    """Note every process that belongs to this run and does not go away, now that all was stopped."""
+    until = time.monotonic() + STARTING_SECONDS
+    while (found := leftovers(home)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for pid, command in found.items():
+        history.note("left", pid=pid, command=command)
+
+
+def leftovers(home: Path) -> dict[int, str]:
+    """The processes that have anything to do with a folder, and their commands."""
+    found = {}
+    for process in psutil.process_iter():
         try:
             about = " ".join(process.cmdline()) + process.cwd() + "".join(process.environ().values())
+            if str(home) in about and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = " ".join(process.cmdline())[:200]
         except psutil.Error:
             continue
-        if str(home) in about and process.status() != psutil.STATUS_ZOMBIE:
-            history.note("left", pid=process.pid, command=" ".join(process.cmdline())[:200])
+    return found
 
 
 def tell(verdict: Verdict) -> None:

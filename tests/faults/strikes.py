@@ -21,23 +21,20 @@ BY_WORKER = {  # place -> phase; a thread of the worker waits there
     "result": "result before commit",
 }
 BY_TRAINER = {"first": "before the first checkpoint", "write": "inside a write", "evaluate": "evaluating"}
-DRAINING = {"draining": "draining"}
-PHASE_OF = BY_WORKER | BY_TRAINER | DRAINING
+PHASE_OF = BY_WORKER | BY_TRAINER | {"draining": "draining"}
+DRAINS = 0.3  # of the volleys hit a worker that was told to stop, while that phase needs it
+BY_SERVER = 0.1  # of the trainers die with their fork server
 SPARE = 1  # more than is needed are let into a place: some of them may get away
 
 
 def volley(nemesis: Nemesis, needed: dict[str, int]) -> int:
-    """Kill attempts in some of the phases that need so many hits more; how many were killed.
-
-    Those whose worker must die are taken together, those whose trainer can die alone are, and those that drain.
-    """
-    groups = [group for group in (BY_WORKER, BY_TRAINER, DRAINING) if any(group[one] in needed for one in group)]
-    if not groups:
-        return 0
-    group = max(groups, key=lambda some: sum(needed.get(phase, 0) for phase in some.values()))
-    wanted = [point for point, phase in group.items() if phase in needed]
-    room = max(1, len(nemesis.system.workers) * ATTEMPTS // len(wanted))  # the first place must not take all
-    return strike(nemesis, {point: min(needed[group[point]] + SPARE, room) for point in wanted})
+    """Kill attempts in the phases that need so many hits more; how many were killed."""
+    points = [point for point, phase in PHASE_OF.items() if phase in needed]
+    if "draining" in points and (points == ["draining"] or nemesis.dice.random() < DRAINS):
+        return strike(nemesis, {"draining": needed["draining"] + SPARE})
+    points = [point for point in points if point != "draining"]
+    room = max(1, len(nemesis.system.workers) * ATTEMPTS // max(1, len(points)))  # the first place must not take all
+    return strike(nemesis, {point: min(needed[PHASE_OF[point]] + SPARE, room) for point in points})
 
 
 def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
@@ -49,7 +46,7 @@ def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
         if "draining" in limits and not _drain_one(nemesis):
             return 0
         waiting = gather(nemesis, limits)
-        hits = _kill_worker(nemesis, [one for one in waiting if one.point not in BY_TRAINER])
+        hits = _kill_worker(nemesis, waiting)
         return hits + sum(_kill_trainer(nemesis, one) for one in waiting if one.point in BY_TRAINER)
     finally:
         for point in limits:
@@ -97,35 +94,33 @@ def _names(session: Session, workers: list[int]) -> list[str]:
 
 
 def _kill_worker(nemesis: Nemesis, waiting: list[Waiting]) -> int:
-    """Kill the worker in which most wait, of those that run no job in danger; the others stay, so that work goes on."""
-    for pid, count in Counter(one.pid for one in waiting).most_common():
-        member = nemesis.worker_of(pid)
-        if member is None or nemesis.spared(member):
-            continue
-        nemesis.kill_worker(member)
-        for one in waiting:
-            if one.pid == pid:
-                _hit(nemesis, PHASE_OF[one.point], one, member.name)
-        return count
+    """Kill the worker in which most wait that only its death can hit; all who wait in it are hit.
+
+    One that runs a job in danger is spared. The other workers stay, so that work goes on.
+    """
+    home = {one: member for one in waiting if (member := nemesis.worker_of(one.pid)) is not None}
+    counts = Counter(member.name for one, member in home.items() if one.point not in BY_TRAINER)
+    for name, _ in counts.most_common():
+        mine = [one for one, member in home.items() if member.name == name]
+        member = home[mine[0]]
+        if not nemesis.spared(member):
+            nemesis.kill_worker(member)
+            return sum(_hit(nemesis, PHASE_OF[one.point], one, name) for one in mine)
     return 0
 
 
 def _kill_trainer(nemesis: Nemesis, one: Waiting) -> int:
-    """Kill a trainer, mostly by itself, now and then by its fork server's or its worker's death."""
+    """Kill a trainer that still waits, now and then by the death of its fork server."""
     member = nemesis.worker_of(one.pid)
     if member is None or state_letter(one.pid) not in "RSD":
         return 0
-    choice = nemesis.dice.random()
     victim, server = "trainer", fork_server_of(member)
-    if choice < 0.1 and not nemesis.spared(member):
-        victim = member.name
-        nemesis.kill_worker(member)
-    elif choice < 0.2 and server is not None and not nemesis.spared(member):
+    if server is not None and nemesis.dice.random() < BY_SERVER and not nemesis.spared(member):
         victim = f"fork server of {member.name}"
         signal_process(server, signal.SIGKILL)
     else:
         signal_process(one.pid, signal.SIGKILL)
-    return _hit(nemesis, BY_TRAINER[one.point], one, victim)
+    return _hit(nemesis, PHASE_OF[one.point], one, victim)
 
 
 def _hit(nemesis: Nemesis, phase: str, one: Waiting, victim: str) -> int:
