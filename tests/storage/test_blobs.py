@@ -106,6 +106,26 @@ def test_one_flipped_bit_is_noticed(factory: sessionmaker[Session], team: int) -
         list(blobs.read(factory, stored.blob_id))
 
 
+def test_storing_the_same_again_repairs_what_was_damaged(factory: sessionmaker[Session], team: int) -> None:
+    data = content(2 * MIB)
+    stored = blobs.store(factory, team, [data])
+    with factory() as session:
+        session.execute(text("UPDATE chunks SET data = set_bit(data, 4711, 1 - get_bit(data, 4711))"))
+        session.commit()
+    assert blobs.store(factory, team, [data]) == stored
+    assert b"".join(blobs.read(factory, stored.blob_id)) == data
+
+
+def test_new_content_does_not_land_on_a_damaged_chunk(factory: sessionmaker[Session], team: int) -> None:
+    data = content(MIB)
+    blobs.store(factory, team, [data])
+    with factory() as session:
+        session.execute(text("UPDATE chunks SET data = substr(data, 2)"))
+        session.commit()
+    longer = blobs.store(factory, team, [data, b"more"])
+    assert b"".join(blobs.read(factory, longer.blob_id)) == data + b"more"
+
+
 def test_a_missing_chunk_is_noticed(factory: sessionmaker[Session], team: int) -> None:
     stored = blobs.store(factory, team, [b"weights"])
     with factory() as session:
