@@ -1,11 +1,14 @@
 """The data sets that are known by name: digits ships with scikit-learn, the others are downloaded once."""
 
+import functools
 import hashlib
 import importlib
 import io
+import threading
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +31,9 @@ CIFAR10_CLASSES = [
     "truck",
 ]  # the tutorial's words
 _LOADERS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+_WATCH_SECONDS = 0.1
 Array = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 def read(name: str, downloads: Path, watch: Callable[[int, int], None]) -> LabelledImages:
@@ -43,18 +48,34 @@ def read(name: str, downloads: Path, watch: Callable[[int, int], None]) -> Label
     loader = getattr(importlib.import_module("torchvision.datasets"), _LOADERS[name])
     parts = {}
     for part in ("train", "test"):
+        load = functools.partial(loader, root=str(downloads), train=part == "train", download=True)
         try:
-            parts[part] = loader(root=str(downloads), train=part == "train", download=True)
+            parts[part] = _watched(load, watch)
         except (OSError, RuntimeError) as error:
             raise TrainingFailed(
                 "data_missing",
                 f"{name} cannot be downloaded: {error}"[:300],
                 f"put torchvision's files of {name} into {downloads}",
             ) from None
-        watch(0, 0)
     classes = CIFAR10_CLASSES if name == "cifar10" else [str(label) for label in parts["train"].classes]
     arrays = {part: (_array(found.data), [int(label) for label in found.targets]) for part, found in parts.items()}
     return _labelled(classes, arrays)
+
+
+def _watched(work: Callable[[], T], watch: Callable[[int, int], None]) -> T:
+    """Do what takes minutes beside the watching; where ``watch`` raises, the thread ends with the process."""
+    found: futures.Future[T] = futures.Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:  # raised again where the result is asked for
+            found.set_exception(error)
+
+    threading.Thread(target=run, name="download", daemon=True).start()
+    while not futures.wait([found], _WATCH_SECONDS).done:
+        watch(0, 0)
+    return found.result()
 
 
 def _digits() -> LabelledImages:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -22,6 +23,7 @@ from stoker.training.failure import TrainingFailed
 FORMAT = 1  # of the prepared file; part of its name
 _TYPES = {"U8": torch.uint8, "I64": torch.int64}
 _NAMED_BAD_IMAGES = 100
+_WATCH_IMAGES = 256
 Watch = Callable[[int, int], None]  # (images done, images in all or 0), called often; may raise to stop the work
 
 
@@ -129,10 +131,10 @@ def _make(source: DatasetSource, path: Path, threads: int, watch: Watch) -> None
     else:
         images = class_folders.read(Path(source.source), path.parent, threads, watch)
     with images:
-        _write(path, images, source.name)
+        _write(path, images, source.name, watch)
 
 
-def _write(path: Path, images: class_folders.LabelledImages, name: str) -> None:
+def _write(path: Path, images: class_folders.LabelledImages, name: str, watch: Watch) -> None:
     labels = {part: np.asarray(images.labels[part], "<i8") for part in ("train", "test")}
     about = {
         "classes": images.classes,
@@ -152,13 +154,19 @@ def _write(path: Path, images: class_folders.LabelledImages, name: str) -> None:
         position = entries[-1].end
     _check_room(path.parent, position)
     header = tensorfile.pack_header(entries, {"stoker": json.dumps(about)})
-    tensorfile.write(path, header, _chunks(labels, images))
+    tensorfile.write(path, header, _chunks(labels, images, watch))
 
 
-def _chunks(labels: Mapping[str, NDArray[np.int64]], images: class_folders.LabelledImages) -> Iterable[memoryview]:
+def _chunks(
+    labels: Mapping[str, NDArray[np.int64]], images: class_folders.LabelledImages, watch: Watch
+) -> Iterable[memoryview]:
     yield from (labels[part].data for part in ("train", "test"))
+    total, done = sum(map(len, labels.values())), itertools.count(1)
     for part in ("train", "test"):
-        yield from images.pixels(part)
+        for pixels in images.pixels(part):
+            yield pixels
+            if (number := next(done)) % _WATCH_IMAGES == 0:
+                watch(number, total)
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:

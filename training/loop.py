@@ -194,11 +194,14 @@ class Training:
         raise Stopped
 
     def _finish_epoch(self) -> None:
+        """Validate, then count the epoch: one that is stopped in between is validated when the training goes on."""
         state = self.state
+        metrics = self._validate()
         state.last_loss = state.epoch_loss / self.batches.steps
         state.epoch, state.epoch_step, state.epoch_loss = state.epoch + 1, 0, 0.0
         self.reporter.metric("epoch_loss", state.step, state.last_loss)
-        metrics = self._validate()
+        if metrics:
+            self.reporter.metric("validation_accuracy", state.step, metrics["validation_accuracy"])
         last = state.epoch == self.config.epochs
         if last and state.interval_steps:
             self._close_interval()
@@ -218,10 +221,16 @@ class Training:
             form=self.form,
             context=self.precision.context,
             part="validation",
-            watch=lambda *_: None,
+            watch=self._watch_validation,
         )
-        self.reporter.metric("validation_accuracy", self.state.step, found.accuracy)
         return {"validation_accuracy": found.accuracy, "validation_loss": found.loss}
+
+    def _watch_validation(self, done: int, total: int) -> None:
+        self.reporter.look()
+        state = self.state
+        self.reporter.progress("evaluate", epoch=state.epoch, epochs=self.config.epochs, step=done, steps=total)
+        if self.reporter.stop_asked:
+            self._stop()
 
     def save(self, metrics: dict[str, float] | None = None) -> None:
         """Write a checkpoint of this moment."""

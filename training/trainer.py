@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from stoker.training.tiles import write_tiles
 
 _ADAPT_IMAGES = 2048  # enough for the first layer of ``fast``
 _NAMED_BAD_IMAGES = 20
+DOWNLOAD_SILENCE_SECONDS = 60  # then a built-in's download ends; torchvision would wait for ever
 _CLASSES_BYTES = 32_000  # of class names in one message
 
 
@@ -58,6 +60,7 @@ def run(task: Task, channel: Channel) -> int:
         reporter.stop_asked = True
 
     signal.signal(signal.SIGTERM, stop)
+    socket.setdefaulttimeout(DOWNLOAD_SILENCE_SECONDS)
     trainer = Trainer(task, reporter)
     try:
         trainer.work()

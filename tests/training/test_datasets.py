@@ -1,16 +1,20 @@
 """Archives and folders of images become tensors."""
 
+import itertools
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from stoker.training import datasets
 from stoker.training.config import DatasetSource
 from stoker.training.failure import TrainingFailed
+from stoker.training.loop import Stopped
 from tests.training.pictures import class_files, picture, prepared, tarred, unpacked, zipped
 
 CIFAR = Path(__file__).parents[3] / "shared/data/cifar10-jpeg.zip"
@@ -166,6 +170,56 @@ def test_the_digits_are_always_the_same(cache: Path, tmp_path: Path) -> None:
     assert torch.equal(again.train_images, first.train_images)
     assert (len(first.train_labels), len(first.test_labels)) == (1442, 355)
     assert first.train_images.shape[1:] == (3, 32, 32)
+
+
+@pytest.fixture
+def slow_mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A server of Fashion-MNIST that says nothing before the event is set, and then nonsense."""
+    answer = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer.wait(30)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"nonsense")
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        yield answer
+        answer.set()
+        server.shutdown()
+    for thread in threading.enumerate():
+        if thread.name == "download":
+            thread.join()
+
+
+def test_a_download_is_watched(slow_mirror: threading.Event, tmp_path: Path) -> None:
+    looks = itertools.count(1)
+
+    def watch(*_: int) -> None:
+        if next(looks) >= 4:
+            slow_mirror.set()
+
+    with pytest.raises(TrainingFailed, match="fashion-mnist cannot be downloaded"):
+        datasets.prepare(DatasetSource("fashion-mnist", str(tmp_path)), threads=1, watch=watch)
+    assert slow_mirror.is_set()
+
+
+def test_a_download_ends_when_the_trainer_is_stopped(slow_mirror: threading.Event, tmp_path: Path) -> None:
+    looks = itertools.count(1)
+
+    def watch(*_: int) -> None:
+        if next(looks) >= 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        datasets.prepare(DatasetSource("fashion-mnist", str(tmp_path)), threads=1, watch=watch)
+    assert not slow_mirror.is_set()
 
 
 @pytest.mark.dataset

@@ -1,14 +1,19 @@
 """A run that was killed, or asked to stop, at any step ends bit for bit like one that never stopped."""
 
 import json
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from stoker.training import tensorfile
+from stoker.training import models, reporter, tensorfile
+from stoker.training.channel import Channel
 from stoker.training.config import CheckpointSource, OptimizerConfig, ScheduleConfig, Task, TrainConfig
+from stoker.training.trainer import run
 from tests.training.children import Child, Message, finish, of_kind, source_of, task
 
 Curves = dict[str, dict[int, float]]
@@ -121,6 +126,43 @@ def test_a_stopped_run_loses_no_step(cache: Path, tmp_path: Path) -> None:
     found, stops = disturbed(config, cache, tmp_path, random.Random(5), "stop")
     assert stops >= 1
     assert (found.content, found.predictions, found.curves) == (expected.content, expected.predictions, expected.curves)
+
+
+def stopped_in_validation(given: Task, channel: Channel) -> int:
+    """A trainer that is asked to stop while it validates, and tells each time that it looks."""
+    plain = models.TutorialCnn.forward
+
+    def forward(self: models.TutorialCnn, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, images)
+
+    models.TutorialCnn.forward = forward  # type: ignore[method-assign]  # in the forked process only
+    reporter.PROGRESS_SECONDS = 0.0
+    return run(given, channel)
+
+
+def test_a_stop_while_validating_waits_for_no_validation_and_loses_nothing(cache: Path, tmp_path: Path) -> None:
+    config = recipe(validation=0.1, checkpoint_every_steps=None)
+    expected = undisturbed(config, cache, tmp_path / "whole")
+    curves: Curves = {}
+    source: CheckpointSource | None = None
+    for _ in range(2):  # the second time it has nothing to do but to validate
+        given = task(config, cache, tmp_path / "stopped", checkpoint=source)
+        with Child(given, stopped_in_validation) as child:
+            messages = list(child.messages())
+            assert child.wait() == 0
+        assert messages[-1] == {"type": "stopped", "step": 82}
+        assert [message["step"] for message in of_kind(messages, "progress") if message["phase"] == "evaluate"] == [144]
+        announced = of_kind(messages, "checkpoint")
+        assert len(announced) == (0 if source else 1)
+        source = source or source_of(announced[0], tmp_path / "stopped")
+        add(curves, messages)
+    last = finish(task(config, cache, tmp_path / "rest", checkpoint=source))
+    add(curves, last)
+    found = Outcome(tmp_path / "rest", source_of(of_kind(last, "checkpoint")[-1], tmp_path / "rest"), curves)
+    assert (found.content, found.predictions, found.curves) == (expected.content, expected.predictions, expected.curves)
+    assert found.result == expected.result
 
 
 def test_a_run_that_was_complete_evaluates_again(cache: Path, tmp_path: Path) -> None:
