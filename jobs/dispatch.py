@@ -20,18 +20,15 @@ from stoker.jobs.placement import LeastLoss, Rule
 from stoker.jobs.planner import Placement, plan, why_not
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
 
+_WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What one pass did."""
 
     sent: tuple[Outgoing, ...]  # placed now: their messages are to be sent after the commit
-    again: int | None  # the last wish that this pass has seen; None: another process holds the lock
-
-
-def wish(session: Session) -> int:
-    """Ask for a pass: whoever dispatches now, or we, will look once more."""
-    return int(session.scalar(select(func.nextval("dispatch_wishes"))) or 0)
+    again: int | None  # the wish of this pass; a later one asks for another. None: another process holds the lock
 
 
 def last_wish(session: Session) -> int:
@@ -41,10 +38,10 @@ def last_wish(session: Session) -> int:
 
 def dispatch(session: Session, rule: Rule | None = None) -> Pass:
     """Place what can start now, unless another process is doing so; without a rule as if no job was ever seen."""
-    wish(session)
-    if not session.scalar(select(func.pg_try_advisory_xact_lock(DISPATCH_LOCK))):
+    # The wish comes before the try: a holder that looks for wishes after its commit cannot miss it.
+    seen, held = session.execute(_WISH_AND_TRY).one()
+    if not held:
         return Pass((), None)
-    seen = last_wish(session)
     queue = queue_window(session)
     if not queue or broker_down(session):
         return Pass((), seen)
