@@ -5,19 +5,21 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from sqlalchemy import select
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from stoker.api.app import create_app
 from stoker.api.services import Services
-from stoker.errors import SettingInvalid, StackError, StokerError
+from stoker.errors import SettingInvalid, StackError, StokerError, Unavailable
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.models import User
 from stoker.log import Events, configure
-from stoker.messages.app import send
+from stoker.messages.app import app_from, send
 from stoker.settings import Settings, load
 
 BACKLOG = 512
@@ -51,7 +53,10 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def refuse_to_be_open(settings: Settings) -> None:
-    """Refuse to be reached from other hosts before there is anybody who could sign in; raises StackError."""
+    """Refuse to be reached from other hosts before there is anybody who could sign in.
+
+    Raises StackError; Unavailable where the database cannot say.
+    """
     if settings.database_url is None or _loopback(settings.api_host):
         return
     engine = connect(settings.database_url, pool_size=1)
@@ -59,6 +64,10 @@ def refuse_to_be_open(settings: Settings) -> None:
         with sessions(engine)() as session:
             if session.scalars(select(User.id).limit(1)).first() is None:
                 raise StackError(f"there are no users yet: make one before the API listens on {settings.api_host}")
+    except ProgrammingError:
+        raise StackError("the database has no tables yet: run `stoker migrate`") from None
+    except SQLAlchemyError:
+        raise Unavailable("the database (STOKER_DATABASE_URL)") from None
     finally:
         engine.dispose()
 
@@ -71,12 +80,12 @@ def _loopback(host: str) -> bool:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError."""
+    """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError, Unavailable."""
     if settings.database_url is None:
         raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
     refuse_to_be_open(settings)
     engine = connect(settings.database_url, pool_size=3, application="stoker dispatcher")
-    app = create_app(settings, dispatcher=Dispatcher(engine, send, settings))
+    app = create_app(settings, dispatcher=Dispatcher(engine, partial(send, using=app_from(settings)), settings))
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -101,7 +110,7 @@ def _asked(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the 
 
 
 def main() -> int:
-    """Run; the exit code: 0 asked to end, 2 a setting cannot be used."""
+    """Run; the exit code: 0 asked to end, 2 it cannot start with these settings."""
     try:
         settings = load(os.environ)
         configure(settings.log_level)

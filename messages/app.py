@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -11,7 +9,7 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
 from stoker.errors import Unavailable
-from stoker.settings import load
+from stoker.settings import Settings
 
 if TYPE_CHECKING:  # SQLAlchemy stays out of the processes that only look: Flower, celery inspect
     from stoker.jobs.attempts import Outgoing
@@ -55,16 +53,9 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
-def app_from(environ: Mapping[str, str]) -> Celery:
-    """The app that STOKER_BROKER_URL (or STOKER_BROKER_URL_FILE) names.
-
-    Raises SettingInvalid: the file cannot be read, or others may read it.
-    """
-    only_broker = {name: text for name, text in environ.items() if name.startswith("STOKER_BROKER_URL")}
-    return make_app(load(only_broker).broker_url or DEFAULT_BROKER_URL)
-
-
-app = app_from(os.environ)  # for `celery -A stoker.messages.app flower`; processes with Settings make their own
+def app_from(settings: Settings) -> Celery:
+    """The app for the broker that the settings name, or for one at its usual address."""
+    return make_app(settings.broker_url or DEFAULT_BROKER_URL)
 
 
 def queue_of(worker: str) -> str:
@@ -72,7 +63,7 @@ def queue_of(worker: str) -> str:
     return f"worker.{worker}"
 
 
-def send(outgoing: Outgoing, using: Celery = app) -> None:
+def send(outgoing: Outgoing, using: Celery) -> None:
     """Give an attempt's message to its worker's queue. Sending it again is harmless: only one can claim.
 
     Raises Unavailable: the broker did not take it within about three seconds.

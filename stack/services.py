@@ -115,7 +115,7 @@ def flower(settings: Settings) -> Program:
         "Flower",
         "celery",
         settings,
-        *("-A", "stoker.messages.app", "flower", *options),
+        *("-A", "stoker.messages.flower", "flower", *options),
         FLOWER_BASIC_AUTH=auth,  # by the environment: a command line can be read by everybody
     )
     return Program(child, ready)

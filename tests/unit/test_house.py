@@ -46,7 +46,7 @@ def test_the_bare_names_are_banned_and_the_links_not_checked_twice() -> None:
         ("import stoker; stoker.Client", HEAVY),
         ("import stoker.client.commands_submit, stoker.client.commands_doctor", HEAVY),
         ("import stoker.api.app", ("torch", "celery")),
-        ("import stoker.messages.app", ("torch", "fastapi", "sqlalchemy")),
+        ("import stoker.messages.flower", ("torch", "fastapi", "sqlalchemy")),
         ("import stoker.jobs.dispatcher", ("torch", "fastapi", "celery")),
         ("import stoker.training.config", (*HEAVY, "numpy")),
     ],
