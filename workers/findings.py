@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import math
 import os
 import stat
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stoker.errors import StokerError
-from stoker.jobs import predictions
+from stoker.errors import InvalidInput, StokerError
+from stoker.jobs import documents, predictions
 
 RESULT_LIMIT_BYTES = 32 * 10**6
 PREDICTIONS_LIMIT = 10_000_000  # images
@@ -102,15 +101,12 @@ def read(scratch: Path, result: dict[str, Any], made: dict[str, Any]) -> Finding
 
 
 def _document(data: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> float:
-        raise ValueError(constant)
-
     try:
-        document = json.loads(data, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise FindingsRefused("the result is not JSON") from None
-    if not isinstance(document, dict) or "\\u0000" in json.dumps(document):
-        raise FindingsRefused("the result is no document that can be stored")
+        document = documents.parse_json(data)
+    except InvalidInput as error:
+        raise FindingsRefused(f"the result is not JSON that can be stored: {error}") from None
+    if not isinstance(document, dict):
+        raise FindingsRefused("the result is no document")
     return document
 
 

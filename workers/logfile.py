@@ -21,23 +21,35 @@ class LogFile:
         self._reader = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._offset = 0
         self._kept = 0
+        self._lost = 0  # bytes that were never read
         self._tail = b""
 
     def read(self) -> str:
         """What was written since the last call, cleaned; says how much was left out."""
         size = os.fstat(self._reader).st_size
-        left_out = 0
-        if size - self._offset > BEHIND_BYTES:
-            left_out = size - READ_BYTES - self._offset
-            self._offset += left_out
-        data = os.pread(self._reader, READ_BYTES, self._offset)
-        self._offset += len(data)
-        if size > FILE_BYTES and len(data) < READ_BYTES:
-            os.ftruncate(self._reader, 0)
-            self._offset = 0
+        full, left_out = size > FILE_BYTES, self._lost
+        if size - self._offset > (READ_BYTES if full else BEHIND_BYTES):
+            left_out += size - READ_BYTES - self._offset
+            self._offset = size - READ_BYTES
+        data = self._next()
+        if full:
+            data += self._next()  # what came meanwhile may be the last words
+        self._lost = self._empty() if full else 0
         self._tail = (self._tail + data)[-4096:]
         note = f"\n[{left_out:,} bytes left out]\n" if left_out else ""
         return self._within_limit(note + clean(data))
+
+    def _next(self) -> bytes:
+        data = os.pread(self._reader, READ_BYTES, self._offset)
+        self._offset += len(data)
+        return data
+
+    def _empty(self) -> int:
+        """Make the file empty; returns how many bytes were written since the last read, and so are lost."""
+        lost = max(0, os.fstat(self._reader).st_size - self._offset)
+        os.ftruncate(self._reader, 0)
+        self._offset = 0
+        return lost
 
     def read_end(self) -> str:
         """The rest, once nobody writes any more; of a long rest only the end."""

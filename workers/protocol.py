@@ -27,7 +27,9 @@ def _count(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < _COUNT_LIMIT  # first: one of 400 digits is no float at all
+    return type(value) is float and math.isfinite(value)
 
 
 def _text(limit: int) -> Check:

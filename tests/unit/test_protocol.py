@@ -93,10 +93,16 @@ def test_a_bad_message_is_refused(message: object) -> None:
         parse(line(message))
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400, "-1" + "0" * 5000])
 def test_a_number_that_is_none_is_refused(number: str) -> None:
     with pytest.raises(MessageRefused):
         parse(b'{"type":"metrics","key":"loss","steps":[1],"values":[%s]}' % number.encode())
+
+
+def test_an_integer_of_400_digits_ends_nothing() -> None:
+    inbox = Inbox()
+    speed = b'{"type":"first_step","seconds":1%s}\n' % (b"0" * 400)
+    assert inbox.take(speed + line(PROGRESS)) == [PROGRESS]
 
 
 def test_messages_arrive_whole_however_they_are_cut() -> None:
