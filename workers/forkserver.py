@@ -10,32 +10,25 @@ Whoever serves has loaded its modules before; this module itself loads nothing h
 
 import collections
 import contextlib
-import faulthandler
 import gc
 import json
 import os
-import resource
 import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from stoker.workers import processes
+from stoker.workers.birth import Rehearse, Run, become_trainer
 from stoker.workers.orders import MAX_PACKET_BYTES, Order, pack
 
 FROZEN_LIMIT_SECONDS = 600.0
 SPARE_DELAY_SECONDS = 0.3  # the trainer that was just started needs the processor more than the next one's fork
+FORK_AGAIN_SECONDS = 5.0
 STRAYS_SECONDS = 5.0
-FILE_LIMIT_BYTES = 64 * 2**30
-CHANNEL = 3  # the descriptor of the socket to the supervisor, in every trainer
-
-Run = Callable[[dict[str, Any], socket.socket], int]
-Rehearse = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -44,6 +37,7 @@ class _Trainer:
     pid: int
     deadline: float
     frozen_at: float | None = None
+    lost: str | None = None  # why it ends by no fault of its own
     ended: int | None = None  # exit code, or minus the signal
     ended_at: float = field(default=0.0)
 
@@ -88,7 +82,7 @@ class Server:
                 self._take_orders()
                 self._reap()
                 if self._spare is None and time.monotonic() >= self._spare_due:
-                    self._spare = self._fork()
+                    self._fork_ahead()
 
     def _pause(self) -> float:
         """Seconds until something is due."""
@@ -137,6 +131,19 @@ class Server:
                 self._signal(trainer, order["op"], order.get("signal", signal.SIGKILL))
 
     def _spawn(self, packet: bytes, order: Order, fds: list[int]) -> None:
+        try:
+            pid = self._hand_over(packet, fds)
+        except OSError as error:  # of fork: no process or no memory left
+            self._tell(event="exited", id=order.id, status=1, lost=f"no process could be started for it: {error}")
+        else:
+            self._trainers[order.id] = _Trainer(order.id, pid, order.deadline)
+            self._tell(event="started", id=order.id, pid=pid)
+        for descriptor in fds:
+            os.close(descriptor)
+        self._spare, self._spare_due = None, time.monotonic() + SPARE_DELAY_SECONDS
+
+    def _hand_over(self, packet: bytes, fds: list[int]) -> int:
+        """Give an order to a waiting process, or to a new one; its pid."""
         pid, spare = self._spare or self._fork()
         try:
             socket.send_fds(spare, [packet], fds)
@@ -145,17 +152,25 @@ class Server:
             pid, spare = self._fork()
             socket.send_fds(spare, [packet], fds)
         spare.close()
-        for descriptor in fds:
-            os.close(descriptor)
-        self._spare, self._spare_due = None, time.monotonic() + SPARE_DELAY_SECONDS
-        self._trainers[order.id] = _Trainer(order.id, pid, order.deadline)
-        self._tell(event="started", id=order.id, pid=pid)
+        return pid
+
+    def _fork_ahead(self) -> None:
+        try:
+            self._spare = self._fork()
+        except OSError as error:
+            sys.stderr.write(f"fork server: no process ahead of its order: {error}\n")
+            self._spare_due = time.monotonic() + FORK_AGAIN_SECONDS
 
     def _fork(self) -> tuple[int, socket.socket]:
         """Fork a process that waits for its order."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             become_trainer(server, theirs, self._run, self._rehearse)
         theirs.close()
@@ -188,6 +203,7 @@ class Server:
                 self._tell(event="thawed", id=trainer.id, seconds=now - trainer.frozen_at)
                 trainer.frozen_at = None
             elif trainer.frozen_at is not None and now - trainer.frozen_at > FROZEN_LIMIT_SECONDS:
+                trainer.lost = f"its worker was cut off from the database for more than {FROZEN_LIMIT_SECONDS:g} s"
                 processes.signal_tree(trainer.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
@@ -210,7 +226,7 @@ class Server:
             for trainer in ended:
                 if not strays or time.monotonic() > trainer.ended_at + STRAYS_SECONDS:
                     del self._trainers[trainer.id]
-                    self._tell(event="exited", id=trainer.id, status=trainer.ended, strays=len(strays))
+                    self._tell(event="exited", id=trainer.id, status=trainer.ended, lost=trainer.lost)
 
     def _end(self) -> NoReturn:
         """The worker is gone: kill every descendant, then go too."""
@@ -218,60 +234,6 @@ class Server:
         while processes.kill_strays(set()) and time.monotonic() < until:
             time.sleep(0.002)
         os._exit(0)
-
-
-def become_trainer(server: int, connection: socket.socket, run: Run, rehearse: Rehearse) -> NoReturn:
-    """In a forked child: cut what ties it to the server, wait for an order, run it, and end without a farewell."""
-    code = 1
-    try:
-        _isolate(server, connection.fileno())
-        rehearse()
-        data, fds, _, _ = socket.recv_fds(socket.socket(fileno=CHANNEL), MAX_PACKET_BYTES, 2)
-        if not data:
-            os._exit(0)
-        order = Order.read(json.loads(data))
-        channel = _put_on(order, *fds)
-        code = run(order.task, channel)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)  # torch takes 0.8 s to tear down what the kernel frees at once
-
-
-def _isolate(server: int, connection: int) -> None:
-    os.setsid()
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(connection, CHANNEL)
-    processes.close_from(CHANNEL + 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT_BYTES, FILE_LIMIT_BYTES))
-    os.umask(0o077)
-    processes.adopt_orphans()
-    processes.die_with(server)  # last: nothing after it may change who we are
-
-
-def _put_on(order: Order, channel: int, log: int) -> socket.socket:
-    """Wear the order: its log, environment, folder and title. Returns the socket to the supervisor."""
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.dup2(channel, CHANNEL)
-    processes.close_from(CHANNEL + 1)
-    os.environ.clear()
-    os.environ.update(order.environment)
-    os.chdir(order.scratch)
-    tempfile.tempdir = None
-    processes.set_title(order.title)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor asks for stacks before it kills
-    return socket.socket(fileno=CHANNEL)
 
 
 def serve(descriptor: int, run: Run, rehearse: Rehearse = lambda: None) -> NoReturn:

@@ -1,5 +1,6 @@
 """Watch one trainer from its order to its end: take what it says, pass on what is asked, stop it when it must stop."""
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -24,6 +25,16 @@ LOG_SECONDS = 0.5
 KILL_SECONDS = 30.0  # for SIGKILL to be effective
 
 
+class Step(Enum):
+    """What is done to a trainer that must end, in this order."""
+
+    ASK = "ask for a checkpoint and an end"
+    STACKS = "let it print its stacks"
+    TERMINATE = "SIGTERM"
+    KILL = "SIGKILL"
+    GIVE_UP = "take it for lost"
+
+
 class Limit(Enum):
     """Why Stoker itself stopped a trainer."""
 
@@ -35,13 +46,15 @@ class Limit(Enum):
 class Sight:
     """What was seen of a trainer; all that the verdict needs."""
 
-    status: int | None = None  # exit code, minus the signal, or LOST
+    status: int | None = None  # exit code, minus the signal, or trainers.LOST
     limit: Limit | None = None
     failure: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     predictions: dict[str, Any] | None = None
     images: dict[str, Any] | None = None
     stopped: bool = False  # it said that it stopped as asked
+    lost: str | None = None  # why it ended by no fault of its own
+    pid: int = 0
     memory_kills: int = 0  # processes that the kernel killed for want of memory, meanwhile
     last_lines: str = ""
 
@@ -66,8 +79,8 @@ class Supervision:
         self._moved = self._active()
         self._position: tuple[Any, ...] = ()  # the progress that moved last
         self._first_step_due = False
-        self._answered = Asked.NOTHING
-        self._steps: list[tuple[float, Callable[[], None]]] = []  # what is still to be done to stop it, and when
+        self._answered = (Asked.NOTHING, False)
+        self._steps: dict[Step, float] = {}  # what is still to be done to stop it, and when (monotonic)
         self._next_log = 0.0
         self._told = 0  # refusals that were passed on
 
@@ -94,7 +107,7 @@ class Supervision:
     def _wait_seconds(self) -> float:
         waits = [LONGEST_WAIT_SECONDS]
         if self._steps:
-            waits.append(self._steps[0][0] - time.monotonic())
+            waits.append(min(self._steps.values()) - time.monotonic())
         if not self._report.empty:
             waits.append(self._report.wait_seconds)
         if self._first_step_due:
@@ -124,51 +137,58 @@ class Supervision:
             self._first_step_due = not self._on_first_step()
 
     def _answer(self) -> None:
-        """Begin to do what is asked, unless something stronger is being done."""
-        if (asked := self._run.asked) <= self._answered:
+        """Begin to do what is asked."""
+        if (asked := (self._run.asked, self._run.stopping)) == self._answered:
             return
         self._answered = asked
-        settings, trainer = self._settings, self._trainer
-        if asked is Asked.CLOSED:
-            self._plan((0.0, trainer.kill))
-        elif asked is Asked.CANCEL:
-            self._plan((0.0, self._terminate), (settings.cancel_grace_seconds, trainer.kill))
-        else:
-            ask = (0.0, lambda: trainer.ask("stop"))
-            stops = asked is Asked.STOP
-            grace = settings.stop_grace_seconds if stops else settings.preempt_grace_seconds
-            last = LAST_GRACE_SECONDS if stops else settings.cancel_grace_seconds
-            self._plan(ask, (grace, self._terminate), (grace + last, trainer.kill))
+        settings = self._settings
+        if self._run.stopping:
+            grace = settings.stop_grace_seconds
+            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace, Step.KILL: grace + LAST_GRACE_SECONDS})
+        if self._run.asked is Asked.PREEMPT:
+            grace = settings.preempt_grace_seconds
+            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace, Step.KILL: grace + settings.cancel_grace_seconds})
+        if self._run.asked is Asked.CANCEL:
+            self._plan({Step.TERMINATE: 0.0, Step.KILL: settings.cancel_grace_seconds})
+        if self._run.asked is Asked.CLOSED:
+            self._plan({Step.KILL: 0.0})
 
     def _check_limits(self) -> None:
-        if self._steps or self._answered or self.sight.limit or self._trainer.status is not None:
+        if self._steps or self._trainer.status is not None:
             return
         left, active = self._run.claimed.time_left_seconds, self._active()
         if left is not None and active - self._run.began > left:
             self.sight.limit = Limit.TIME
-            self._plan((0.0, self._terminate), (self._settings.cancel_grace_seconds, self._trainer.kill))
+            self._plan({Step.TERMINATE: 0.0, Step.KILL: self._settings.cancel_grace_seconds})
         elif active - self._moved > self._run.claimed.spec.stall_timeout:
             self.sight.limit = Limit.STALLED
-            stacks = (0.0, lambda: self._trainer.signal(signal.SIGUSR1))
-            self._plan(stacks, (STACKS_SECONDS, self._trainer.kill))
+            self._plan({Step.STACKS: 0.0, Step.KILL: STACKS_SECONDS})
 
-    def _plan(self, *steps: tuple[float, Callable[[], None]]) -> None:
+    def _plan(self, steps: dict[Step, float]) -> None:
+        """Plan steps, in seconds from now; what is planned already is only ever hastened."""
         now = time.monotonic()
-        self._steps = [(now + seconds, act) for seconds, act in steps] + [
-            (now + steps[-1][0] + KILL_SECONDS, self._give_up)
-        ]
+        for step, seconds in (steps | {Step.GIVE_UP: steps[Step.KILL] + KILL_SECONDS}).items():
+            self._steps[step] = min(self._steps.get(step, math.inf), now + seconds)
 
     def _act(self) -> None:
-        while self._steps and time.monotonic() >= self._steps[0][0]:
-            self._steps.pop(0)[1]()
+        now = time.monotonic()
+        for step in [step for step in Step if self._steps.get(step, math.inf) <= now]:
+            del self._steps[step]
+            self._take_step(step)
 
-    def _terminate(self) -> None:
-        self._trainer.signal(signal.SIGTERM)
-
-    def _give_up(self) -> None:
-        """Leave behind what not even SIGKILL has ended, stuck in the kernel; its device is not to be trusted."""
-        events.error("trainer_unkillable", attempt=self._run.id, pid=self._trainer.pid)
-        self._trainer.abandon()
+    def _take_step(self, step: Step) -> None:
+        trainer = self._trainer
+        if step is Step.ASK:
+            trainer.ask("stop")
+        elif step is Step.STACKS:
+            trainer.signal(signal.SIGUSR1)
+        elif step is Step.TERMINATE:
+            trainer.signal(signal.SIGTERM)
+        elif step is Step.KILL:
+            trainer.kill()
+        else:  # not even SIGKILL has ended it, stuck in the kernel; its device is not to be trusted
+            events.error("trainer_unkillable", attempt=self._run.id, pid=trainer.pid)
+            trainer.abandon()
 
     def _write(self) -> None:
         now = time.monotonic()
@@ -185,7 +205,7 @@ class Supervision:
 
     def _finish(self) -> None:
         sight = self.sight
-        sight.status = self._trainer.status
+        sight.status, sight.lost, sight.pid = self._trainer.status, self._trainer.lost, self._trainer.pid
         sight.memory_kills = host.out_of_memory_kills() - sight.memory_kills
         self._report.log(self._log.read_end())
         sight.last_lines = self._log.last_lines(12)

@@ -21,10 +21,13 @@ from stoker.workers.protocol import Inbox
 events = Events(__name__)
 COMMAND = (sys.executable, "-m", "stoker.workers.child")
 READY_SECONDS = 120.0  # a cold disk takes a while to give up torch
+CHECK_SECONDS = 0.2
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # built-ins are downloaded
 READ_BYTES = 256 * 1024
-LOST = -1000  # the exit status of a trainer whose fork server died
+LOST = -1000  # the exit status of a trainer whose own is not known
+SERVER_DIED = "the process that holds this worker's trainers ended"
+UNKILLABLE = "it did not end when it was killed"
 
 
 def allowed_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -40,6 +43,7 @@ class Trainer:
         self.id, self.pid = name, 0
         self.inbox = Inbox()
         self.status: int | None = None  # exit code, minus the signal, or LOST
+        self.lost: str | None = None  # why it ended by no fault of its own
         self.frozen_seconds = 0.0  # over so far
         self._frozen_since: float | None = None
         self._connection, self._tell = connection, tell
@@ -107,11 +111,7 @@ class Trainer:
 
     def abandon(self) -> None:
         """Take it for lost, whatever becomes of it."""
-        self.status, self._ended = LOST, True
-
-    def hang_up(self) -> None:
-        """Close the line to it, at which it ends by itself."""
-        self._connection.shutdown(socket.SHUT_RDWR)
+        self.lost, self.status, self._ended = UNKILLABLE, LOST, True
 
     def close(self) -> None:
         """Give back the descriptors."""
@@ -131,7 +131,7 @@ class Trainer:
             self.frozen_seconds += event["seconds"]
             self._frozen_since = None
         else:
-            self.status = event["status"]
+            self.lost, self.status = event.get("lost"), event["status"]
         self.wake()
 
 
@@ -172,12 +172,15 @@ class ForkServer:
         if not self._ready.wait(timeout_seconds):
             raise Unavailable("the fork server")
 
-    def spawn(self, order: Order, log: int) -> Trainer:
-        """Start a trainer, which writes to the open file ``log``.
+    def spawn(self, order: Order, log: int, check: Callable[[], None] = lambda: None) -> Trainer:
+        """Start a trainer, which writes to the open file ``log``; ``check`` is called while the server is not ready.
 
-        Raises Unavailable: the fork server is down and does not come back.
+        Raises Unavailable: the fork server is down and does not come back; and what ``check`` raises.
         """
-        self.wait_ready()
+        until = time.monotonic() + READY_SECONDS
+        while not self._ready.wait(CHECK_SECONDS) and time.monotonic() < until:
+            check()
+        self.wait_ready(0)
         ours, theirs = socket.socketpair()
         trainer = Trainer(order.id, ours, self._tell)
         with theirs, self._lock:
@@ -219,7 +222,10 @@ class ForkServer:
     def _keep(self) -> None:
         while not self._closing:
             began = time.monotonic()
-            self._run_once()
+            try:
+                self._run_once()
+            except OSError as error:  # no process, no descriptor, no memory: for the moment
+                events.error("fork_server_not_started", error=str(error))
             if not self._closing:
                 events.error("fork_server_died", after_seconds=round(time.monotonic() - began, 1))
                 time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))  # one that dies at once must not spin
@@ -249,7 +255,7 @@ class ForkServer:
                 lost, self._trainers = self._trainers, {}
         self._clear_up(process)
         for trainer in lost.values():
-            trainer.heard({"event": "exited", "status": LOST})
+            trainer.heard({"event": "exited", "status": LOST, "lost": SERVER_DIED})
 
     def _hear(self, connection: socket.socket) -> None:
         while True:

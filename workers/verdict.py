@@ -7,7 +7,6 @@ from stoker.jobs.failures import CLASSES, Failure
 from stoker.jobs.lifecycle import Outcome
 from stoker.workers.runs import Asked
 from stoker.workers.supervision import Limit, Sight
-from stoker.workers.trainers import LOST
 
 # What only the supervisor can know; a trainer that claims one of these would run again for free.
 NOT_FOR_TRAINERS = {"worker_lost", "signal", "stalled", "time_limit", "suspected_poison", "environment_failed"}
@@ -23,13 +22,13 @@ def judge(asked: Asked, sight: Sight) -> Ending:
     """How an attempt without a complete result ended."""
     if asked is Asked.CANCEL:
         return Ending(Outcome.CANCELLED, REASONS[asked])
-    if sight.status == LOST:
-        failure = Failure("worker_lost", "the process that holds this worker's trainers ended")
-        return Ending(Outcome.LOST, failure.klass, failure)
+    if sight.lost is not None:
+        failure = Failure("worker_lost", sight.lost)
+        return Ending(Outcome.LOST, failure.klass, failure=failure)
     if asked in REASONS and sight.failure is None and not _died_by_itself(sight):
         return Ending(Outcome.PREEMPTED, REASONS[asked])
     failure = _limit(sight.limit) if sight.limit else _failure(sight)
-    return Ending(Outcome.FAILED, failure.klass, failure)
+    return Ending(Outcome.FAILED, failure.klass, failure=failure)
 
 
 def _died_by_itself(sight: Sight) -> bool:

@@ -3,6 +3,8 @@
 A job chooses the behaviour by its seed; see ``BEHAVIOURS``.
 """
 
+import argparse
+import errno
 import hashlib
 import json
 import os
@@ -191,5 +193,30 @@ def run(document: dict[str, Any], connection: socket.socket) -> int:
     return BEHAVIOURS[seed](Trainer(document, connection))
 
 
+def fail_forks(times: int) -> None:
+    """Let the next forks fail as on a machine that has no more processes to give."""
+    fork, left = os.fork, iter(range(times))
+
+    def failing() -> int:
+        if next(left, None) is not None:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return fork()
+
+    os.fork = failing
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cpu-only", action="store_true")  # as every worker without devices says
+    parser.add_argument("--frozen-limit", type=float, default=forkserver.FROZEN_LIMIT_SECONDS)
+    parser.add_argument("--forks-fail", type=int, default=0)
+    parser.add_argument("descriptor", type=int)
+    arguments = parser.parse_args()
+    forkserver.FROZEN_LIMIT_SECONDS = arguments.frozen_limit
+    fail_forks(arguments.forks_fail)
+    forkserver.serve(arguments.descriptor, run)
+
+
 if __name__ == "__main__":
-    forkserver.serve(int(sys.argv[-1]), run)
+    main()

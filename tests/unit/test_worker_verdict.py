@@ -15,7 +15,7 @@ from stoker.workers.findings import FindingsRefused
 from stoker.workers.logfile import FILE_BYTES, LogFile, clean
 from stoker.workers.runs import Asked
 from stoker.workers.supervision import Limit, Sight
-from stoker.workers.trainers import LOST
+from stoker.workers.trainers import LOST, SERVER_DIED
 from stoker.workers.verdict import is_complete, judge
 
 RESULT = {"type": "result", "path": "result.json"}
@@ -41,7 +41,8 @@ def failure(klass: str) -> dict[str, str]:
         (Asked.NOTHING, Sight(status=1, failure=failure("nan_loss")), Outcome.FAILED, "nan_loss"),
         (Asked.NOTHING, Sight(status=1, failure=failure("worker_lost")), Outcome.FAILED, "user_error"),
         (Asked.NOTHING, Sight(status=1, failure=failure("made_up")), Outcome.FAILED, "user_error"),
-        (Asked.NOTHING, Sight(status=LOST), Outcome.LOST, "worker_lost"),
+        (Asked.NOTHING, Sight(status=LOST, lost=SERVER_DIED), Outcome.LOST, "worker_lost"),
+        (Asked.NOTHING, Sight(status=-signal.SIGKILL, lost="frozen for too long"), Outcome.LOST, "worker_lost"),
         (Asked.NOTHING, Sight(status=-signal.SIGKILL, limit=Limit.TIME), Outcome.FAILED, "time_limit"),
         (Asked.NOTHING, Sight(status=0, stopped=True, limit=Limit.TIME), Outcome.FAILED, "time_limit"),
         (Asked.NOTHING, Sight(status=-signal.SIGKILL, limit=Limit.STALLED), Outcome.FAILED, "stalled"),
@@ -52,7 +53,7 @@ def failure(klass: str) -> dict[str, str]:
         (Asked.STOP, Sight(status=-signal.SIGKILL), Outcome.PREEMPTED, None),
         (Asked.STOP, Sight(), Outcome.PREEMPTED, None),
         (Asked.STOP, Sight(status=1, failure=failure("nan_loss")), Outcome.FAILED, "nan_loss"),
-        (Asked.PREEMPT, Sight(status=LOST), Outcome.LOST, "worker_lost"),
+        (Asked.PREEMPT, Sight(status=LOST, lost=SERVER_DIED), Outcome.LOST, "worker_lost"),
     ],
 )
 def test_what_was_seen_decides_how_it_ended(asked: Asked, sight: Sight, outcome: Outcome, klass: str | None) -> None:
@@ -86,6 +87,9 @@ def test_findings_that_agree_are_read(tmp_path: Path) -> None:
         (DOCUMENT | {"accuracy": "0.5"}, ROWS, "accuracy"),
         ('{"accuracy": NaN}', ROWS, "not JSON"),
         ("[" * 100_000, ROWS, "not JSON"),
+        ('{"loss": 1e999}', ROWS, "not finite"),
+        ('{"accuracy": 1' + "0" * 400 + "}", ROWS, "64 bits"),
+        (DOCUMENT | {"note": "\ud800"}, ROWS, r"U\+D800"),
         ("[]", ROWS, "no document"),
         (DOCUMENT | {"note": "a\0b"}, ROWS, "cannot|can be stored|no document"),
         (DOCUMENT | {"classes": []}, ROWS, "no classes"),
@@ -135,4 +139,17 @@ def test_a_log_that_grows_without_end_is_emptied_and_read_on(tmp_path: Path) -> 
     os.write(log.writer, b"the end\n")
     assert (tmp_path / "log").stat().st_size < 100
     assert log.read_end() == "the end\n"
+    log.close()
+
+
+def test_the_file_of_a_log_stays_small_while_its_writer_never_pauses(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    sizes, text = [], ""
+    for _ in range(8):
+        for _ in range(FILE_BYTES // 2**22 + 1):
+            os.write(log.writer, b"z" * 2**22)
+        text += log.read()  # once between two bursts, as beside a trainer that is quicker than its reader
+        sizes.append((tmp_path / "log").stat().st_size)
+    assert max(sizes) <= FILE_BYTES
+    assert "bytes left out]" in text
     log.close()
