@@ -25,6 +25,9 @@ class Inventory(Protocol):
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The devices that jobs may use, in PCI bus order."""
 
+    def processes(self, uuid: str) -> frozenset[int]:
+        """The processes, by pid, that hold memory of a device; of another container's none may be seen."""
+
     def torch_device(self, uuids: Sequence[str]) -> str:
         """What a trainer that was given these devices calls the first of them: ``cpu`` or ``cuda:0``."""
 
@@ -56,6 +59,10 @@ class Nothing:
         """None."""
         return ()
 
+    def processes(self, uuid: str) -> frozenset[int]:  # noqa: ARG002 - the seam's signature
+        """None."""
+        return frozenset()
+
     def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
         """The CPU."""
         return "cpu"
@@ -67,25 +74,37 @@ class Nvml:
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The GPUs, or their MIG instances where MIG is on; none without a driver."""
-        command = [sys.executable, "-m", "stoker.workers.nvml"]
-        try:
-            asked = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=True)
-            found = json.loads(asked.stdout)
-        except (subprocess.SubprocessError, OSError, ValueError) as error:
-            events.warning("devices_not_listed", error=str(error)[:500])
-            return ()
-        return in_bus_order(found)
+        return in_bus_order(_ask_nvml())
+
+    def processes(self, uuid: str) -> frozenset[int]:
+        """What NVML says; none where it cannot be asked."""
+        return frozenset(map(int, _ask_nvml(uuid)))
 
     def torch_device(self, uuids: Sequence[str]) -> str:
         """CUDA's first visible device, if any was given."""
         return "cuda:0" if uuids else "cpu"
 
 
+def _ask_nvml(*arguments: str) -> list[Any]:
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "stoker.workers.nvml", *arguments],
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=True,
+        )
+        return list(json.loads(asked.stdout))
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        events.warning("nvml_not_asked", error=str(error)[:500])
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class Fake:
     """Devices from a file, for tests where there is no GPU; trainers that are given them compute on the CPU.
 
-    The file is a list of ``{"uuid", "model", "memory_bytes", "bus"}`` in NVML's order, which is not that of the bus.
+    The file is a list of ``{"uuid", "model", "memory_bytes", "bus"}`` in NVML's order, which is not that of the bus;
+    ``"processes"`` may list pids.
     """
 
     path: Path
@@ -96,6 +115,11 @@ class Fake:
             return in_bus_order(json.loads(self.path.read_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingInvalid("STOKER_WORKER_DEVICES", f"{self.path}: {error}", "list uuid, model, …") from None
+
+    def processes(self, uuid: str) -> frozenset[int]:
+        """What the file lists at this moment."""
+        listed = json.loads(self.path.read_text())
+        return frozenset(pid for device in listed if device["uuid"] == uuid for pid in device.get("processes", ()))
 
     def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
         """The CPU, whatever was given."""

@@ -96,7 +96,7 @@ def identity() -> Identity:
     return Identity(
         id=uuid.uuid4(),
         host=socket.gethostname(),
-        boot_id=processes.boot_id(),
+        boot_id=processes.namespace(),
         pid=pid,
         process_started=started or 0.0,
         version=stoker.__version__,
@@ -104,10 +104,8 @@ def identity() -> Identity:
 
 
 def is_dead(other: Identity) -> bool:
-    """Whether another incarnation ran on this host, as far as it is known, and its process has ended.
+    """Whether another incarnation is known to have ended: only where its pid means what it means here.
 
-    Two containers on one machine share the boot, not the pids: they have different host names.
+    Host names prove nothing, two machines or containers may share one; of any other holder the lease tells.
     """
-    if other.host != socket.gethostname():
-        return False
-    return other.boot_id != processes.boot_id() or processes.started(other.pid) != other.process_started
+    return other.boot_id == processes.namespace() and processes.started(other.pid) != other.process_started

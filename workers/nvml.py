@@ -1,4 +1,7 @@
-"""Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver."""
+"""Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver.
+
+With the UUID of a GPU, print the pids of the processes that hold memory of it.
+"""
 
 import json
 import sys
@@ -46,19 +49,30 @@ def _describe(device: Any, bus: str) -> dict[str, Any]:
     }
 
 
+def pids(uuid: str) -> list[int]:
+    """The processes that compute on a GPU or a MIG instance, or draw on it; none where the driver will not say."""
+    device = pynvml.nvmlDeviceGetHandleByUUID(uuid.encode())
+    found: list[int] = []
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        try:
+            found += [int(process.pid) for process in ask(device)]
+        except pynvml.NVMLError:  # MIG instances know no graphics
+            continue
+    return found
+
+
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
 def main() -> None:
-    """Print the list."""
+    """Print what was asked for."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        found = []
+        json.dump([], sys.stdout)
     else:
-        found = gpus()
-    json.dump(found, sys.stdout)
+        json.dump(pids(sys.argv[1]) if sys.argv[1:] else gpus(), sys.stdout)
 
 
 if __name__ == "__main__":

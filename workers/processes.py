@@ -53,6 +53,11 @@ def boot_id() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
+def namespace() -> str:
+    """Where pids of this process mean what they mean here: this boot of the machine, this container."""
+    return f"{boot_id()}/{(_PROC / 'self/ns/pid').stat().st_ino}"
+
+
 def started(pid: int) -> float | None:
     """Seconds after boot at which a process started; None: there is no such process, or it is a zombie."""
     try:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,19 @@ def test_no_more_processors_or_memory_are_offered_than_there_are() -> None:
         host.offered_memory_bytes(host.memory_bytes() + 1)
 
 
-def test_this_process_is_alive_and_one_of_an_earlier_boot_is_dead() -> None:
+def test_a_holder_is_known_to_be_dead_only_where_its_pid_means_what_it_means_here() -> None:
     me = host.identity()
     assert not host.is_dead(me)
-    for other in ({"boot_id": "earlier"}, {"process_started": me.process_started - 60}, {"pid": 2**22 + 1}):
-        changed = {name: getattr(me, name) for name in me.__slots__} | other
-        assert host.is_dead(type(me)(**changed))
-    elsewhere = {name: getattr(me, name) for name in me.__slots__} | {"host": "elsewhere", "pid": 2**22 + 1}
-    assert not host.is_dead(type(me)(**elsewhere))
+    for gone in ({"process_started": me.process_started - 60}, {"pid": 2**22 + 1}):
+        assert host.is_dead(replace(me, **gone))
+    for place in ("another boot/1", me.boot_id + "1", me.boot_id.partition("/")[0], ""):
+        assert not host.is_dead(replace(me, boot_id=place, pid=2**22 + 1))  # though it has our host name
+
+
+def test_who_is_on_a_device_is_asked_by_its_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gpus.json"
+    path.write_text(json.dumps([LISTED[0] | {"processes": [7, 8]}, LISTED[1]]))
+    assert Fake(path).processes("GPU-bbbb") == {7, 8}
+    assert Fake(path).processes("GPU-aaaa") == Nothing().processes("GPU-aaaa") == frozenset()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert Nvml().processes("GPU-aaaa") == frozenset()
