@@ -98,7 +98,10 @@ class Dispatcher:
 
     def _wait(self, listener: psycopg.Connection) -> None:
         """Return when somebody wants a pass, at the latest after ``dispatch_seconds``."""
-        readable, _, _ = select.select([listener.fileno(), self._wakeup], [], [], self._settings.dispatch_seconds)
+        poll = select.poll()  # select() cannot watch a descriptor beyond 1023
+        poll.register(listener.fileno(), select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        readable = [descriptor for descriptor, _ in poll.poll(1000 * self._settings.dispatch_seconds)]
         if self._wakeup in readable:
             os.eventfd_read(self._wakeup)
         if listener.fileno() in readable:

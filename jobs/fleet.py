@@ -209,6 +209,12 @@ def quarantine(session: Session, worker_name: str, uuid: str, reason: str | None
     notify(session)
 
 
+def quarantined(session: Session, worker_name: str) -> list[str]:
+    """The UUIDs of a worker's devices that were taken out of use."""
+    out = select(Device.uuid).join(Worker, Worker.id == Device.worker_id).where(Device.quarantined_at.is_not(None))
+    return list(session.scalars(out.where(Worker.name == worker_name).order_by(Device.position)))
+
+
 def database_clock(session: Session) -> float:
     """The database's own time, in seconds since 1970."""
     return float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)

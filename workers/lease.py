@@ -4,6 +4,7 @@ import os
 import select
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -11,9 +12,13 @@ import psycopg
 from sqlalchemy import exc, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from stoker.errors import AttemptClosed
+from stoker.jobs.attempts import Ending, finish
 from stoker.jobs.database import connect, sessions
+from stoker.jobs.failures import Failure
 from stoker.jobs.fleet import NameTaken
 from stoker.jobs.leases import Renewed, renew
+from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.moves import REQUEST
 from stoker.log import Events
 from stoker.settings import Settings
@@ -27,6 +32,7 @@ from stoker.workers.transactions import once
 events = Events(__name__)
 RECONNECT_SECONDS = 2.0
 EMPTY_SECONDS = 60.0  # for all trainers of a closed incarnation to end
+UNHELD = "its worker lost track of it: its claim was not answered, or its end could not be written"
 ASKED = {"cancel": Asked.CANCEL, "preempt": Asked.PREEMPT}
 
 
@@ -41,16 +47,20 @@ class Listener:
 
     def wait(self, seconds: float) -> None:
         """Return after a request, after ``wake``, or after so many seconds."""
-        watched = [self._wakeup]
         try:
             connection = self._connected()
-            watched.append(connection.fileno())
-            select.select(watched, [], [], seconds)
+            self._poll(seconds, connection.fileno())
             for _ in connection.notifies(timeout=0):
                 pass
         except psycopg.Error:
             self._disconnect()
-            select.select([self._wakeup], [], [], min(seconds, RECONNECT_SECONDS))
+            self._poll(min(seconds, RECONNECT_SECONDS))
+
+    def _poll(self, seconds: float, *descriptors: int) -> None:
+        poll = select.poll()  # select() cannot watch a descriptor beyond 1023
+        for descriptor in (self._wakeup, *descriptors):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(1000 * seconds)
 
     def wake(self) -> None:
         """Let ``wait`` return, now and from now on."""
@@ -97,8 +107,9 @@ class LeaseKeeper:
         self._engine = connect(url, pool_size=1, application="stoker lease")
         self._sessions: sessionmaker[Session] = sessions(self._engine)
         self._listener = Listener(url)
+        self._unheld: set[UUID] = set()  # what nobody looked after at the last renewal
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep_or_die, name="lease", daemon=True)
 
     def start(self) -> None:
         """Start renewing."""
@@ -112,6 +123,17 @@ class LeaseKeeper:
         self._listener.close()
         self._engine.dispose()
 
+    def _keep_or_die(self) -> None:
+        """A worker that renews no more must not look alive: trainers end with it, and whoever starts it does so again.
+
+        What ends it here is a defect; what a database, a disk or a lack of descriptors does passes.
+        """
+        try:
+            self._keep()
+        except BaseException:
+            events.error("lease_thread_died")
+            os._exit(1)
+
     def _keep(self) -> None:
         due = time.monotonic()
         while not self._stopping.is_set():
@@ -119,10 +141,17 @@ class LeaseKeeper:
                 if not self.renew():
                     self._begin_anew()
                 due = time.monotonic() + self._settings.renew_seconds
-            except (exc.DBAPIError, exc.TimeoutError) as error:
-                events.warning("lease_not_renewed", error=str(error.args[0]).splitlines()[0][:300])
+            except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
+                events.warning("lease_not_renewed", error=(str(error).splitlines() or [""])[0][:300])
                 due = time.monotonic() + min(RECONNECT_SECONDS, self._settings.renew_seconds)
-            self._listener.wait(max(0.01, due - time.monotonic()))
+            self._wait(max(0.01, due - time.monotonic()))
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._listener.wait(seconds)
+        except OSError as error:
+            events.warning("requests_not_heard", error=str(error))
+            self._stopping.wait(min(seconds, RECONNECT_SECONDS))
 
     def renew(self) -> bool:
         """Renew once; False: the incarnation was closed.
@@ -136,8 +165,15 @@ class LeaseKeeper:
             return False
         deadline = before + LEASE_SHARE * self._settings.lease_seconds
         self._pass_on(answer, deadline, {run.id for run in known})
-        self._health.touch()
+        self._end_unheld(answer)
+        self._touch_health()
         return True
+
+    def _touch_health(self) -> None:
+        try:
+            self._health.touch()
+        except OSError as error:  # a full disk is no reason to lose the lease
+            events.warning("health_not_noted", error=str(error))
 
     def _pass_on(self, answer: Renewed, deadline: float, known: set[UUID]) -> None:
         for run in self._runs.all():
@@ -148,6 +184,25 @@ class LeaseKeeper:
             elif run.id in known:
                 run.ask(Asked.CLOSED)
         self._fork_server.renew({str(attempt): deadline for attempt in answer.requests})
+
+    def _end_unheld(self, answer: Renewed) -> None:
+        """End attempts that are ours in the database and that no thread of this process looks after.
+
+        Whose claim was committed but not answered, or whose end could not be written: their leases would be renewed
+        for as long as this worker lives. Seen at two renewals running, so that one that ends just now is let alone.
+        """
+        unheld = answer.requests.keys() - self._runs.looked_after()
+        sure, self._unheld = unheld & self._unheld, unheld
+        for attempt in sure:
+            events.error("attempt_unheld", attempt=attempt)
+            try:
+                once(self._sessions, partial(self._lose, attempt=attempt))
+            except AttemptClosed:
+                continue  # it has ended meanwhile
+
+    def _lose(self, session: Session, attempt: UUID) -> None:
+        ending = Ending(Outcome.LOST, "worker_lost", failure=Failure("worker_lost", UNHELD))
+        finish(session, attempt, self._membership.id, ending)
 
     def _begin_anew(self) -> None:
         """Kill what still runs for an incarnation that was closed; once nothing does, register another."""

@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs, records
-from stoker.jobs.attempts import Claimed, ClaimedCheckpoint, ClaimedDataset
+from stoker.jobs.attempts import Claimed
+from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.jobs.spec import training_config
 from stoker.training.config import CheckpointSource, DatasetSource, Task
 from stoker.workers.devices import Inventory, cuda_environment
 from stoker.workers.orders import Order
 from stoker.workers.runs import Run
-from stoker.workers.transactions import repeat
+from stoker.workers.transactions import persist, repeat
 
 RESUME = "resume.safetensors"
 
@@ -92,7 +93,7 @@ class Preparation:
         Raises Interrupted, AttemptClosed, DataDamaged or NotFound (the data set), OSError.
         """
         claimed = run.claimed
-        source = self.fetch_dataset(claimed.dataset, run.check)
+        source = self.fetch_dataset(run)
         checkpoint = self.fetch_checkpoint(run, scratch)
         task = Task(
             kind="train",
@@ -113,20 +114,21 @@ class Preparation:
             deadline=run.deadline,
         )
 
-    def fetch_dataset(self, dataset: ClaimedDataset, check: Callable[[], None]) -> DatasetSource:
+    def fetch_dataset(self, run: Run) -> DatasetSource:
         """Bring an uploaded data set into the cache, unless it is there; a built-in is the trainer's own business.
 
-        Raises DataDamaged, NotFound, OSError (a full disk), and what ``check`` raises.
+        Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
         """
+        dataset = run.claimed.dataset
         if dataset.blob_id is None or dataset.sha256 is None:
             return DatasetSource(dataset.name, str(self.cache))
         folder = self.cache / "uploads"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"
         if not path.exists():
-            with locked(folder / f"{dataset.sha256}.lock", check):
+            with locked(folder / f"{dataset.sha256}.lock", run.check):
                 if not path.exists():
-                    write_verified(path, blobs.read(self.sessions, dataset.blob_id), dataset.sha256, check)
+                    self._fetch(path, dataset.blob_id, dataset.sha256, run)
         return DatasetSource(dataset.name, str(self.cache), f"sha256:{dataset.sha256}", str(path))
 
     def fetch_checkpoint(self, run: Run, scratch: Path) -> CheckpointSource | None:
@@ -138,18 +140,26 @@ class Preparation:
         while checkpoint is not None:
             try:
                 path = scratch / RESUME
-                write_verified(path, blobs.read(self.sessions, checkpoint.blob_id), checkpoint.sha256, run.check)
+                self._fetch(path, checkpoint.blob_id, checkpoint.sha256, run)
             except (DataDamaged, NotFound) as damage:
                 checkpoint = self._next_best(run, checkpoint, str(damage))
             else:
                 return CheckpointSource(str(path), checkpoint.sha256, checkpoint.step)
         return None
 
+    def _fetch(self, path: Path, blob_id: int, sha256: str, run: Run) -> None:
+        """Write a blob to a file, from its start again when the database went away."""
+
+        def work() -> None:
+            write_verified(path, blobs.read(self.sessions, blob_id), sha256, run.check)
+
+        persist(work, go_on=run.go_on, what="fetch")
+
     def _next_best(self, run: Run, damaged: ClaimedCheckpoint, evidence: str) -> ClaimedCheckpoint | None:
         return repeat(
             self.sessions,
             lambda session: records.report_damaged(session, run.id, run.incarnation, damaged.id, evidence),
-            go_on=lambda: not run.asked,
+            go_on=run.go_on,
             what="report_damaged",
         )
 

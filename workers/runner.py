@@ -25,6 +25,7 @@ from stoker.workers.logfile import LogFile
 from stoker.workers.membership import Membership
 from stoker.workers.orders import Order
 from stoker.workers.preparation import Preparation, make_scratch
+from stoker.workers.quarantine import Quarantine
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Interrupted, Run, Runs
 from stoker.workers.storing import Storing
@@ -60,18 +61,28 @@ class Runner:
     fork_server: ForkServer
     runs: Runs
     environment: dict[str, str]  # of the worker; trainers see an allow-list of it
+    quarantine: Quarantine
 
     def run(self, attempt: UUID) -> Ended:
-        """Run an attempt from claim to end; an attempt that is not to run here, or not any more, is left alone."""
-        run = self._claim(attempt)
-        if run is None:
-            return Ended(None)
-        with self.runs.holding(run):
-            try:
-                return self._attempt(run)
-            except AttemptClosed:
-                events.warning("attempt_taken_away", attempt=attempt, job=run.claimed.job_number)
+        """Run an attempt from claim to end; an attempt that is not to run here, or not any more, is left alone.
+
+        Raises nothing. One that could not be ended here, the keeper of the leases ends.
+        """
+        with self.runs.claiming(attempt):
+            run = self._claim(attempt)
+            if run is None:
                 return Ended(None)
+            with self.runs.holding(run):
+                return self._held(run)
+
+    def _held(self, run: Run) -> Ended:
+        try:
+            return self._attempt(run)
+        except AttemptClosed:
+            events.warning("attempt_taken_away", attempt=run.id, job=run.claimed.job_number)
+        except Exception:
+            events.error("attempt_not_ended", attempt=run.id, job=run.claimed.job_number)
+        return Ended(None)
 
     def _claim(self, attempt: UUID) -> Run | None:
         lease = self.settings.lease_seconds
@@ -88,25 +99,41 @@ class Runner:
         return Run(claimed, incarnation, before + LEASE_SHARE * lease)
 
     def _attempt(self, run: Run) -> Ended:
-        root = self.settings.home / "scratch" / self.membership.offer.name
         report = Report(self.sessions, run.id, run.incarnation, self.settings.batch_seconds)
-        scratch = root / str(run.id)
+        root = self.settings.home / "scratch" / self.membership.offer.name
         try:
-            ending = self._work(run, make_scratch(root, run), report)
-            report.write_all(lambda: run.asked is not Asked.CLOSED)
-            return self._finish(run, ending)
+            ending = self._work(run, root, report)
+            self._report_rest(run, report)
+            return self._finish(run, replace(ending, ran_seconds=run.ran_seconds))
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(root / str(run.id), ignore_errors=True)
 
-    def _work(self, run: Run, scratch: Path, report: Report) -> Ending:
+    def _report_rest(self, run: Run, report: Report) -> None:
+        """Write what is left; what the database will never take is no reason not to end.
+
+        Raises AttemptClosed.
+        """
+        try:
+            report.write_all(run.may_wait)
+        except AttemptClosed:
+            raise
+        except Exception as error:
+            events.error("report_cut_short", attempt=run.id)
+            report.drop()
+            report.note(f"the end of what it reported could not be stored: {type(error).__name__}")
+            report.write_all(run.may_wait)
+
+    def _work(self, run: Run, root: Path, report: Report) -> Ending:
         """Prepare, start and watch; every way in which that can end becomes an ending.
 
         Raises AttemptClosed.
         """
         try:
+            scratch = make_scratch(root, run)
             order = self._preparation().order(run, scratch)
             run.check()
             sight, storing = self._watch(run, replace(order, deadline=run.deadline), scratch, report)
+            self._examine(run, sight)
             return self._judge(run, sight, scratch, storing)
         except AttemptClosed:
             raise
@@ -132,10 +159,10 @@ class Runner:
     def _watch(self, run: Run, order: Order, scratch: Path, report: Report) -> tuple[Sight, Storing]:
         """Start a trainer and watch it; whatever happens, it is gone afterwards, and its checkpoints are stored."""
         log = LogFile(scratch / "output.log")
-        storing = Storing(self.sessions, run, scratch)
+        storing = Storing(self.sessions, run, scratch, report)
         trainer = None
         try:
-            trainer = self.fork_server.spawn(order, log.writer)
+            trainer = self.fork_server.spawn(order, log.writer, run.check)
             run.attach(trainer)
             first_step = partial(self._first_step, run)
             sight = Supervision(run, trainer, log, report, storing, self.settings, first_step).watch()
@@ -143,6 +170,7 @@ class Runner:
             run.attach(None)
             if trainer:
                 _end(trainer)
+                run.frozen_seconds = trainer.time_frozen(time.monotonic())
             storing.finish()
             log.close()
         for refusal in storing.refused:
@@ -179,12 +207,17 @@ class Runner:
         return Ending(Outcome.SUCCEEDED, accuracy, result=found.document, predictions=made)
 
     def _finish(self, run: Run, ending: Ending) -> Ended:
-        state = repeat(
-            self.sessions,
-            lambda session: attempts.finish(session, run.id, run.incarnation, ending),
-            go_on=lambda: run.asked is not Asked.CLOSED,
-            what="finish",
-        )
+        try:
+            state = self._store_ending(run, ending)
+        except AttemptClosed:
+            raise
+        except Exception as error:
+            if isinstance(error, exc.DBAPIError | exc.TimeoutError) and is_passing(error):
+                raise  # the worker stops, and cannot wait any longer
+            events.error("ending_refused", attempt=run.id)
+            ending = failed("worker_lost", f"its end could not be stored: {type(error).__name__}", Outcome.LOST)
+            ending = replace(ending, ran_seconds=run.ran_seconds)
+            state = self._store_ending(run, ending)
         klass = ending.failure.klass if ending.failure else None
         events.info(
             "attempt_ended",
@@ -196,10 +229,23 @@ class Runner:
         )
         return Ended(ending.outcome, state, ending.reason, ending.failure)
 
+    def _store_ending(self, run: Run, ending: Ending) -> State:
+        return repeat(
+            self.sessions,
+            lambda session: attempts.finish(session, run.id, run.incarnation, ending),
+            go_on=run.may_wait,
+            what="finish",
+        )
+
+    def _examine(self, run: Run, sight: Sight) -> None:
+        """Take the run's devices out of use if they are not to be trusted; they are still its own."""
+        if run.claimed.device_uuids:
+            self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
+
 
 def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED) -> Ending:
     """An attempt that failed, or was lost, by what its supervisor met."""
-    return Ending(outcome, klass, Failure(klass, evidence))
+    return Ending(outcome, klass, failure=Failure(klass, evidence))
 
 
 def _end(trainer: Trainer) -> None:

@@ -1,5 +1,6 @@
 """The attempts that run in this process, and what is asked of each."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +36,10 @@ class Run:
         """Begin with the lease of the claim by this incarnation; ``deadline`` in CLOCK_BOOTTIME."""
         self.claimed, self.incarnation, self.deadline = claimed, incarnation, deadline
         self.began = time.monotonic()
+        self.frozen_seconds = 0.0  # of its trainer, once that has ended
         self.asked = Asked.NOTHING
+        self.stopping = False  # the worker stops, whatever else was asked
+        self._patience_ends = math.inf  # monotonic
         self._lock = threading.Lock()
         self._trainer: Trainer | None = None
 
@@ -44,12 +48,28 @@ class Run:
         """The attempt's."""
         return self.claimed.attempt_id
 
+    @property
+    def ran_seconds(self) -> float:
+        """From the claim to now, without what its trainer was frozen: what counts for its time_limit."""
+        return time.monotonic() - self.began - self.frozen_seconds
+
     def ask(self, asked: Asked) -> None:
         """Ask for something, from any thread; the thread of the run acts on it at once."""
         with self._lock:
             self.asked = max(self.asked, asked)
             if self._trainer:
                 self._trainer.wake()
+
+    def stop(self, patience_seconds: float) -> None:
+        """Say that the worker stops; from so many seconds on, nothing waits for a database that is away."""
+        with self._lock:
+            if not self.stopping:
+                self.stopping, self._patience_ends = True, time.monotonic() + patience_seconds
+        self.ask(Asked.STOP)
+
+    def may_wait(self) -> bool:
+        """Whether a step that the database refuses for the moment is to be tried again."""
+        return self.asked is not Asked.CLOSED and time.monotonic() < self._patience_ends
 
     def attach(self, trainer: Trainer | None) -> None:
         """Say which trainer is to be woken by ``ask``."""
@@ -61,6 +81,11 @@ class Run:
         if self.asked:
             raise Interrupted(self.asked.name)
 
+    def go_on(self) -> bool:
+        """True, for steps of the preparation that are tried again while nothing is asked; else raises Interrupted."""
+        self.check()
+        return True
+
 
 class Runs:
     """All of them, by attempt."""
@@ -69,16 +94,33 @@ class Runs:
         """Begin with none."""
         self._lock = threading.Lock()
         self._runs: dict[UUID, Run] = {}
-        self._stopping = False
+        self._claiming: set[UUID] = set()
+        self._patience_seconds: float | None = None  # once all were asked to stop
+
+    @contextmanager
+    def claiming(self, attempt: UUID) -> Iterator[None]:
+        """Keep an attempt from being taken for one that nobody looks after, until it is held."""
+        with self._lock:
+            self._claiming.add(attempt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claiming.discard(attempt)
+
+    def looked_after(self) -> set[UUID]:
+        """The attempts that a thread of this process claims or runs at this moment."""
+        with self._lock:
+            return self._claiming | self._runs.keys()
 
     @contextmanager
     def holding(self, run: Run) -> Iterator[None]:
         """Keep a run in the list for a while."""
         with self._lock:
             self._runs[run.id] = run
-            stopping = self._stopping
-        if stopping:
-            run.ask(Asked.STOP)
+            patience_seconds = self._patience_seconds
+        if patience_seconds is not None:
+            run.stop(patience_seconds)
         try:
             yield
         finally:
@@ -95,12 +137,12 @@ class Runs:
         with self._lock:
             return self._runs.get(attempt)
 
-    def stop(self) -> None:
+    def stop(self, patience_seconds: float) -> None:
         """Ask all to stop, and those that come later too."""
         with self._lock:
-            self._stopping = True
+            self._patience_seconds = patience_seconds
         for run in self.all():
-            run.ask(Asked.STOP)
+            run.stop(patience_seconds)
 
     def close(self) -> None:
         """Tell all that their attempts were taken away."""

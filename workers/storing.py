@@ -12,6 +12,7 @@ from stoker.errors import AttemptClosed
 from stoker.jobs import blobs, records
 from stoker.log import Events
 from stoker.workers.findings import FindingsRefused, check_images, digest_of, open_handed_in, pieces
+from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Run
 from stoker.workers.transactions import persist, repeat
 
@@ -22,9 +23,9 @@ events = Events(__name__)
 class Storing:
     """A thread of its own for what takes long, started with the first checkpoint: a stop must not wait for it."""
 
-    def __init__(self, sessions: sessionmaker[Session], run: Run, scratch: Path) -> None:
-        """Store for one run."""
-        self._sessions, self._run, self._scratch = sessions, run, scratch
+    def __init__(self, sessions: sessionmaker[Session], run: Run, scratch: Path, report: Report) -> None:
+        """Store for one run; what it reported before a checkpoint is written before the checkpoint's row."""
+        self._sessions, self._run, self._scratch, self._report = sessions, run, scratch, report
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="storing")
         self.refused: list[str] = []  # for the job's log
 
@@ -74,6 +75,7 @@ class Storing:
             stored = self._store(file)
         if stored.sha256.hex() != message["sha256"]:  # bytes that no row names are collected later
             raise FindingsRefused(f"step {message['step']}: its bytes are not those that were announced")
+        self._report.write_all(self._run.may_wait)  # whoever goes on from this row finds every point up to it
         self._repeat(
             lambda session: records.add_checkpoint(
                 session,
@@ -95,7 +97,7 @@ class Storing:
             file.seek(0)
             return blobs.store(self._sessions, self._run.claimed.team_id, pieces(file))
 
-        return persist(work, go_on=lambda: self._run.asked is not Asked.CLOSED, what="store")
+        return persist(work, go_on=self._run.may_wait, what="store")
 
     def _repeat(self, work: Callable[[Session], T], what: str) -> T:
-        return repeat(self._sessions, work, go_on=lambda: self._run.asked is not Asked.CLOSED, what=what)
+        return repeat(self._sessions, work, go_on=self._run.may_wait, what=what)

@@ -32,7 +32,8 @@ def register(app: Celery, runner: Runner, announcements: Announcements) -> None:
         if attempt is None:
             events.warning("message_dropped", reason="it names no attempt", task=str(task.request.id)[:100])
             raise Ignore
-        return announce(task, runner.run(attempt), announcements, time.monotonic())
+        began = time.monotonic()
+        return announce(task, runner.run(attempt), announcements, began)
 
 
 def attempt_of(args: Any, kwargs: Any) -> UUID | None:

@@ -4,7 +4,6 @@ import logging
 import re
 import signal
 import socket
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +22,13 @@ from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
 from stoker.workers import devices, flower, host, processes, tasks
+from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
 from stoker.workers.flower import Announcements
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
-from stoker.workers.orders import Order
 from stoker.workers.preparation import empty_folder
+from stoker.workers.quarantine import SELF_TEST_SECONDS, Quarantine
 from stoker.workers.runner import Runner
 from stoker.workers.runs import Runs
 from stoker.workers.trainers import COMMAND, ForkServer, allowed_environment
@@ -38,14 +38,19 @@ events = Events(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SPARE_THREADS = 4  # for messages that will be dropped, beside the most attempts that are placed here
 DATABASE_SECONDS = 60.0  # to wait for a database that starts at the same time
-CANARY_SECONDS = 60.0
 
 
 class Worker:
     """One worker. ``serve`` returns when it was asked to stop."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], command: Sequence[str] = COMMAND) -> None:
-        """Check the settings; ``command`` starts the fork server.
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        command: Sequence[str] = COMMAND,
+        self_test_seconds: float = SELF_TEST_SECONDS,
+    ) -> None:
+        """Check the settings; ``command`` starts the fork server, quarantined devices are tested now and then.
 
         Raises SettingInvalid.
         """
@@ -62,6 +67,11 @@ class Worker:
         kind = () if self._devices else ("--cpu-only",)
         self._fork_server = ForkServer(environ, (*command, *kind), owns_process=True)
         self._runs = Runs()
+        scratch = settings.home / "scratch" / self.name
+        self._canary = Canary(
+            self._fork_server, self._inventory, allowed_environment(environ), scratch.with_name(f"{self.name}.canary")
+        )
+        self._self_test_seconds = self_test_seconds
         self.health = settings.home / "run" / f"worker-{self.name}.health"
 
     def serve(self) -> None:
@@ -96,6 +106,9 @@ class Worker:
 
     def _consume(self, engine: Engine, membership: Membership) -> None:
         app = make_app(self._broker)
+        quarantine = Quarantine(
+            sessions(engine), self.name, self._inventory, self._canary.sings, self._self_test_seconds
+        )
         runner = Runner(
             sessions(engine),
             self.settings,
@@ -104,19 +117,29 @@ class Worker:
             self._fork_server,
             self._runs,
             allowed_environment(self._environ),
+            quarantine,
         )
         announcements = Announcements()
         tasks.register(app, runner, announcements)
         flower.install_revoke(sessions(engine))
         app.steps["consumer"].add(flower.replay_step(announcements))
         app.steps["consumer"].add(Sieve)
-        app.steps["worker"].add(_drain_step(self._runs, membership))
+        app.steps["worker"].add(_drain_step(self._runs, membership, self.settings.stop_grace_seconds))
         dispatcher = Dispatcher(engine, partial(send, using=app), self.settings)
         dispatcher.start()
+        quarantine.start()
         try:
-            self._celery(app).start()
+            self._take_jobs(self._celery(app))
         finally:
+            quarantine.stop()
             dispatcher.stop()
+
+    @staticmethod
+    def _take_jobs(celery: Any) -> None:
+        """Take jobs until asked to stop; raises StackError when Celery, which tells nobody, has ended by an error."""
+        celery.start()
+        if celery.exitcode:
+            raise StackError(f"Celery ended by itself (exit code {celery.exitcode}); see the log above")
 
     def _celery(self, app: Celery) -> Any:
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # of a default that we have set
@@ -145,29 +168,16 @@ class Worker:
         )
 
     def canary(self) -> None:
-        """Let a forked child make one training step, on a device if there is one.
+        """Let a forked child make one training step, on a device if there is one; once more if that fails.
 
         Raises StackError: forked children cannot train here.
         """
         uuids = [device.uuid for device in self._devices[:1]]
-        scratch = self.settings.home / "scratch" / self.name / "canary"
-        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        order = Order(
-            id="canary",
-            task={"kind": "canary", "device": self._inventory.torch_device(uuids)},
-            environment=allowed_environment(self._environ) | devices.cuda_environment(uuids),
-            scratch=str(scratch),
-            title="canary",
-            deadline=processes.boottime() + CANARY_SECONDS,
-        )
-        trainer = self._fork_server.spawn(order, sys.stderr.fileno())
-        go_on = _for_seconds(CANARY_SECONDS)
-        while not trainer.gone and go_on():
-            trainer.wait(1.0)
-        trainer.kill()
-        trainer.close()
-        if trainer.status != 0:
-            raise StackError(f"a training step in a forked child failed (status {trainer.status}); see the log above")
+        if (first := self._canary.step(uuids)) == 0:
+            return
+        events.warning("canary_failed", status=first)
+        if (status := self._canary.step(uuids)) != 0:
+            raise StackError(f"a training step in a forked child failed twice (status {status}); see the log above")
 
 
 def worker_name(settings: Settings) -> str:
@@ -181,7 +191,7 @@ def worker_name(settings: Settings) -> str:
     return name
 
 
-def _drain_step(runs: Runs, membership: Membership) -> type:
+def _drain_step(runs: Runs, membership: Membership, patience_seconds: float) -> type:
     """A bootstep that asks all runs to stop when Celery stops, by SIGTERM or by Flower's shutdown alike."""
 
     class Drain(bootsteps.StartStopStep):
@@ -199,7 +209,7 @@ def _drain_step(runs: Runs, membership: Membership) -> type:
             del worker
             events.info("worker_stopping", runs=len(runs.all()))
             membership.step_back()
-            runs.stop()
+            runs.stop(patience_seconds)
 
         def stop(self, worker: Any) -> None:
             """Nothing: the pool waits for the runs."""
