@@ -30,5 +30,5 @@ check: venv ## style, types, layers, Dockerfile, compose file; uses no network
 	@echo "docker-compose.yml"; $(RUN)check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@echo "all checks passed"
 
-bench: venv ## the numbers of the README, measured on this machine
-	@for script in bench/*.py; do echo "== $$script"; $(RUN)python" "$$script" || exit 1; done
+bench: venv ## the numbers of the README, measured on this machine; ONLY=start_latency for one table
+	@$(RUN)python" -m bench $(ONLY)
