@@ -41,6 +41,7 @@ class Settings:
     worker_cpus: float = 0  # offered to jobs; 0: all that this process may use
     worker_memory_bytes: int = 0  # 0: 90 % of the host's
     worker_attempts: int = 16  # most attempts at once
+    cache_bytes: int = 50 * 10**9  # most that a worker's cache of data sets holds, apart from those in use; 0: no limit
     worker_devices: str = "auto"  # auto: what NVML lists; none; fake:FILE.json for tests
 
     lease_seconds: float = 15.0  # a silent worker's jobs are taken away after this

@@ -163,6 +163,7 @@ class DatasetSource:
     cache: str  # folder for prepared data sets and downloads
     digest: str | None = None  # of an upload's bytes, `sha256:…`; the key in the cache
     source: str | None = None  # path of an archive or of a folder of class folders; None: a built-in
+    cache_bytes: int = 0  # most that the cache may hold; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

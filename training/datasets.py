@@ -1,13 +1,11 @@
 """Labelled images as one file of tensors in the cache: made once, mapped by every training after that."""
 
-import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stoker.training import builtin_datasets, class_folders, tensorfile
+from stoker.training import builtin_datasets, cache, class_folders, tensorfile
 from stoker.training.config import BUILTIN_DATASETS, DatasetSource
 from stoker.training.failure import TrainingFailed
 
-FORMAT = 1  # of the prepared file; part of its name
 _TYPES = {"U8": torch.uint8, "I64": torch.int64}
 _NAMED_BAD_IMAGES = 100
 _WATCH_IMAGES = 256
@@ -57,14 +54,18 @@ def prepare(source: DatasetSource, *, threads: int, watch: Watch) -> Path:
     One process at a time makes a file; others wait for it. Raises TrainingFailed (``data_missing``,
     ``data_corrupt``), OSError (a full disk).
     """
-    folder = Path(source.cache) / "datasets"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_key(source)}.safetensors"
-    if path.exists():
+    path = cache.prepared(Path(source.cache), _key(source))
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def wait() -> None:  # another trainer makes the same file
+        watch(0, 0)
+
+    if cache.has(path, wait):
         return path
-    with _locked(path.with_suffix(".lock"), watch):
+    with cache.locked(path, wait):
         if not path.exists():
             _make(source, path, threads, watch)
+    cache.trim(Path(source.cache), source.cache_bytes, time.time())
     return path
 
 
@@ -87,15 +88,15 @@ def load(path: Path) -> Dataset:
 
 
 def _key(source: DatasetSource) -> str:
-    """Return the file name: the content decides it, never the name a user gave."""
+    """Return the name in the cache: the content decides it, never the name a user gave."""
     if source.source is None:
         if source.name not in BUILTIN_DATASETS:
             raise TrainingFailed("data_missing", f"no data set {source.name!r}", f"use {', '.join(BUILTIN_DATASETS)}")
-        return f"{source.name}-v{FORMAT}"
+        return source.name
     digest = (source.digest or _digest_of(Path(source.source))).removeprefix("sha256:")
     if not (digest.isascii() and digest.isalnum() and len(digest) >= 16):
         raise TrainingFailed("data_missing", f"{digest[:80]!r} is no digest", "name the data set by its SHA-256")
-    return f"{digest}-v{FORMAT}"
+    return digest
 
 
 def _digest_of(source: Path) -> str:
@@ -110,19 +111,6 @@ def _digest_of(source: Path) -> str:
         about = path.lstat()
         digest.update(f"{path.relative_to(source)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode(errors="replace"))
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(path: Path, watch: Watch) -> Iterator[None]:
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:  # another trainer makes the same file
-                watch(0, 0)
-                time.sleep(0.02)
-        yield
 
 
 def _make(source: DatasetSource, path: Path, threads: int, watch: Watch) -> None:
@@ -142,7 +130,7 @@ def _write(path: Path, images: class_folders.LabelledImages, name: str, watch: W
         "source": name,
         "bad_images": images.bad_images[:_NAMED_BAD_IMAGES],
         "bad_count": len(images.bad_images),
-        "format": FORMAT,
+        "format": cache.FORMAT,
     }
     entries, position = [], 0
     for part in ("train", "test"):  # labels first: they need to stand at a multiple of 8 bytes

@@ -1,5 +1,6 @@
 """The trainer process: a task in; messages and files out. See ``run``."""
 
+import contextlib
 import json
 import random
 import signal
@@ -13,7 +14,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stoker.training import batches, checkpoint, datasets, evaluate, models, optimizers, precision, resume, tensorfile
+from stoker.training import (
+    batches,
+    cache,
+    checkpoint,
+    datasets,
+    evaluate,
+    models,
+    optimizers,
+    precision,
+    resume,
+    tensorfile,
+)
 from stoker.training.batches import Batches, Form
 from stoker.training.channel import Channel, ChannelClosed
 from stoker.training.checkpoint import Written
@@ -93,6 +105,7 @@ class Trainer:
         self._device = torch.device(task.device)
         self._scratch = Path(task.scratch)
         self._training: Training | None = None
+        self._held = contextlib.ExitStack()  # the data's lock, to the end of the process
 
     @property
     def step(self) -> int:
@@ -147,6 +160,7 @@ class Trainer:
             self._watch("prepare", done, total)
 
         path = datasets.prepare(self._task.dataset, threads=self._task.threads, watch=watch)
+        self._held.enter_context(cache.locked(path, lambda: watch(0, 0), shared=True))
         dataset = datasets.load(path)
         dataset.check_bad_images(self._config.max_bad_images)
         if dataset.bad_count:

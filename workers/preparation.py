@@ -1,13 +1,10 @@
 """Before the trainer: its folder, its data, the checkpoint to go on from, and the order that names them all."""
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from stoker.jobs import blobs, records
 from stoker.jobs.attempts import Claimed
 from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.jobs.spec import training_config
+from stoker.training import cache
 from stoker.training.config import CheckpointSource, DatasetSource, Task
 from stoker.workers.devices import Inventory, cuda_environment
 from stoker.workers.orders import Order
@@ -64,20 +62,6 @@ def write_verified(path: Path, pieces: Iterable[bytes], sha256: str, check: Call
         Path(name).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def locked(path: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file ``path``; ``check`` is called now and then while another process holds it."""
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                check()
-                time.sleep(0.05)
-        yield
-
-
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """Makes what a trainer needs, in the order in which it is needed."""
@@ -86,6 +70,7 @@ class Preparation:
     inventory: Inventory
     environment: dict[str, str]  # what every trainer may see
     cache: Path
+    cache_bytes: int  # most that it may hold
 
     def order(self, run: Run, scratch: Path) -> Order:
         """All that a trainer is told, once its data and checkpoint are there.
@@ -115,21 +100,23 @@ class Preparation:
         )
 
     def fetch_dataset(self, run: Run) -> DatasetSource:
-        """Bring an uploaded data set into the cache, unless it is there; a built-in is the trainer's own business.
+        """Bring an upload into the cache, unless it or what is made of it is there; built-ins are the trainer's affair.
 
         Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
         """
         dataset = run.claimed.dataset
         if dataset.blob_id is None or dataset.sha256 is None:
-            return DatasetSource(dataset.name, str(self.cache))
+            return DatasetSource(dataset.name, str(self.cache), cache_bytes=self.cache_bytes)
         folder = self.cache / "uploads"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"
-        if not path.exists():
-            with locked(folder / f"{dataset.sha256}.lock", run.check):
+        if not (cache.has(cache.prepared(self.cache, dataset.sha256), run.check) or cache.has(path, run.check)):
+            with cache.locked(path, run.check):
                 if not path.exists():
                     self._fetch(path, dataset.blob_id, dataset.sha256, run)
-        return DatasetSource(dataset.name, str(self.cache), f"sha256:{dataset.sha256}", str(path))
+        return DatasetSource(
+            dataset.name, str(self.cache), f"sha256:{dataset.sha256}", str(path), cache_bytes=self.cache_bytes
+        )
 
     def fetch_checkpoint(self, run: Run, scratch: Path) -> CheckpointSource | None:
         """Bring the checkpoint to go on from into the run's folder; a damaged one is reported, the one before used.

@@ -154,7 +154,7 @@ class Runner:
 
     def _preparation(self) -> Preparation:
         visible = allowed_environment(self.environment)
-        return Preparation(self.sessions, self.inventory, visible, self.settings.cache)
+        return Preparation(self.sessions, self.inventory, visible, self.settings.cache, self.settings.cache_bytes)
 
     def _watch(self, run: Run, order: Order, scratch: Path, report: Report) -> tuple[Sight, Storing]:
         """Start a trainer and watch it; whatever happens, it is gone afterwards, and its checkpoints are stored."""

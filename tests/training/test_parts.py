@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def test_what_the_api_uses_loads_no_torch() -> None:
-    code = "import sys; from stoker.training import archives, config, weights; sys.exit('torch' in sys.modules)"
+    code = "import sys; from stoker.training import archives, cache, config, weights; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
