@@ -25,7 +25,8 @@ def summarise(path: Path) -> Summary:
             if not member.problem and is_image(member.content):
                 images.append(member.name)
     except TrainingFailed as error:
-        evidence = error.evidence.replace(path.name, "what was sent")
+        named = f"{path.name} is damaged"  # what was sent has no name
+        evidence = error.evidence.replace(named, "what was sent is damaged")
         raise InvalidInput("archive", evidence, error.fix) from None
     return _counted("zip" if zipfile.is_zipfile(path) else "tar", names, images)
 

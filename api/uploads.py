@@ -1,15 +1,15 @@
-"""Bytes on their way in: to a private temporary file first, with a limit that is watched while they arrive."""
+"""Bytes on their way in: to a nameless file first, with a limit that is watched while they arrive."""
 
 import asyncio
 import contextlib
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -25,38 +25,38 @@ SILENCE_SECONDS = 60.0  # a sender that is silent for longer has gone
 class Spooled:
     """A body that lies in a file."""
 
-    path: Path
+    path: Path  # of an open descriptor: the file has no name, so that nothing stays when this process is killed
     size: int
     sha256: str
 
 
 @contextlib.asynccontextmanager
 async def spooled(request: Request, folder: Path, limit_bytes: int) -> AsyncIterator[Spooled]:
-    """Receive a body into a file that only we may read; it is removed afterwards.
+    """Receive a body into a file without a name; it is gone afterwards.
 
     Raises TooLarge, DiskFull, and 408 for a sender that went silent.
     """
     _announced(request, limit_bytes, folder)
-    descriptor, name = await run_in_threadpool(tempfile.mkstemp, dir=folder, prefix="upload-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            whole, size = hashlib.sha256(), 0
+    with await run_in_threadpool(_nameless, folder) as file:
+        whole, size = hashlib.sha256(), 0
 
-            def keep(piece: bytes) -> None:
-                whole.update(piece)
-                with disk_room():
-                    file.write(piece)
-
-            async for piece in _pieces(request):
-                size += len(piece)
-                if size > limit_bytes:
-                    raise TooLarge("the upload", limit_bytes)
-                await run_in_threadpool(keep, piece)
+        def keep(piece: bytes) -> None:
+            whole.update(piece)
             with disk_room():
-                file.flush()
-        yield Spooled(Path(name), size, whole.hexdigest())
-    finally:
-        Path(name).unlink()
+                file.write(piece)
+
+        async for piece in _pieces(request):
+            size += len(piece)
+            if size > limit_bytes:
+                raise TooLarge("the upload", limit_bytes)
+            await run_in_threadpool(keep, piece)
+        with disk_room():
+            file.flush()
+        yield Spooled(Path(f"/proc/self/fd/{file.fileno()}"), size, whole.hexdigest())
+
+
+def _nameless(folder: Path) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def private_folder(home: Path, name: str) -> Path:
