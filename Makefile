@@ -4,7 +4,7 @@ RUN = "$(VENV)/bin/
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help venv demo up test check bench
+.PHONY: help venv demo up test check faults bench
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ check: venv ## style, types, layers, Dockerfile, compose file; uses no network
 	@echo "hadolint";           $(RUN)hadolint" --config docker/hadolint.yaml docker/Dockerfile
 	@echo "docker-compose.yml"; $(RUN)check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@echo "all checks passed"
+
+faults: venv ## kill, freeze and damage every part, and check that nothing was lost; the seed is printed (ARGS=--long)
+	@$(RUN)python" -m tests.faults $(ARGS)
 
 bench: venv ## the numbers of the README, measured on this machine; ONLY=start_latency for one table
 	@$(RUN)python" -m bench $(ONLY)

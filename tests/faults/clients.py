@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from typing import Any
 
 import httpx
 from sqlalchemy import func, or_, select
@@ -39,11 +40,11 @@ class Api:
         self._history.note("answer", what=what, status=answer.status_code, ms=_since(began))
         return answer, _since(began)
 
-    def submit(self, key: str, recipe: str, stop: threading.Event) -> int | None:
-        """Ask for a job until it is accepted; its number."""
+    def submit(self, key: str, recipe: str, stop: threading.Event, body: dict[str, Any] | None = None) -> int | None:
+        """Ask for a job of a recipe, or for what ``body`` describes, until it is accepted; its number."""
         self._history.note("submit", key=key, recipe=recipe)
         while not stop.is_set():
-            answer, took = self.post("submit", "/jobs", json=spec(recipe), headers={"Idempotency-Key": key})
+            answer, took = self.post("submit", "/jobs", json=body or spec(recipe), headers={"Idempotency-Key": key})
             if answer is not None and answer.status_code in ACCEPTED:
                 number = int(answer.json()["number"])
                 self._history.note("ack", key=key, number=number, status=answer.status_code, ms=took)
