@@ -1,9 +1,8 @@
 """Routes: the content of checkpoints."""
 
-import contextlib
-import tempfile
+import io
+import itertools
 from collections.abc import Iterator
-from pathlib import Path as FilePath
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -12,12 +11,11 @@ from fastapi.responses import StreamingResponse
 from stoker.api.dependencies import Caller_, Database, Responses
 from stoker.api.parameters import Whole
 from stoker.api.services import Services, Shared
-from stoker.api.uploads import disk_room, private_folder, read_pieces
 from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs
 from stoker.jobs.visibility import seen_checkpoint
-from stoker.training.tensorfile import TensorFileDamaged
-from stoker.training.weights import export_weights
+from stoker.training.tensorfile import MAX_HEADER_BYTES, TensorFileDamaged, read_header
+from stoker.training.weights import weights_of
 
 router = APIRouter(prefix="/checkpoints", tags=["records"])
 
@@ -43,32 +41,27 @@ def content(
     if format == "checkpoint":
         pieces = blobs.read(services.sessions, blob_id)
         return _download(pieces, size, f"{name}.checkpoint")
-    folder = private_folder(services.settings.home, "downloads")
-    with contextlib.ExitStack() as stack:
-        exported = FilePath(stack.enter_context(tempfile.TemporaryDirectory(dir=folder))) / "weights"
-        size = _export(services, blob_id, exported, checkpoint_id)
-        keep = stack.pop_all()  # the folder goes away when the last byte is sent
-    return _download(_closing(keep, exported), size, f"{name}.safetensors")
+    try:
+        pieces, size = _weights(services, blob_id, size)
+    except TensorFileDamaged:
+        raise DataDamaged(f"checkpoint {checkpoint_id}") from None
+    return _download(pieces, size, f"{name}.safetensors")
 
 
-def _export(services: Services, blob_id: int, target: FilePath, checkpoint_id: int) -> int:
-    """Write the weights of a stored checkpoint to a file; returns its bytes. Raises DataDamaged, DiskFull."""
-    source = target.with_name("checkpoint")
-    with disk_room():
-        with source.open("wb") as file:
-            file.writelines(blobs.read(services.sessions, blob_id))
-        try:
-            size, _ = export_weights(source, target)
-        except TensorFileDamaged:
-            raise DataDamaged(f"checkpoint {checkpoint_id}") from None
-        finally:
-            source.unlink()
-    return size
+def _weights(services: Services, blob_id: int, size: int) -> tuple[Iterator[bytes], int]:
+    """The weights of a stored checkpoint of ``size`` bytes as a file of their own, read while they are sent.
 
-
-def _closing(resources: contextlib.ExitStack, path: FilePath) -> Iterator[bytes]:
-    with resources:
-        yield from read_pieces(path)
+    Returns its content and bytes. Raises TensorFileDamaged, DataDamaged.
+    """
+    with services.sessions() as session:
+        start = blobs.read_range(session, blob_id, 0, 8)
+        length = int.from_bytes(start, "little")
+        start = blobs.read_range(session, blob_id, 0, 8 + min(length, MAX_HEADER_BYTES))
+    header = read_header(io.BytesIO(start), size)
+    packed, chosen = weights_of(header)
+    spans = [(header.data_start + one.begin, header.data_start + one.end) for one in chosen]
+    content = blobs.read_spans(services.sessions, blob_id, spans)
+    return itertools.chain([packed], content), len(packed) + sum(one.nbytes for one in chosen)
 
 
 def _download(pieces: Iterator[bytes], size: int, name: str) -> StreamingResponse:

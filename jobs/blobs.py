@@ -75,6 +75,28 @@ def read_range(session: Session, blob_id: int, start: int, length: int) -> bytes
     return found[offset : offset + length]
 
 
+def read_spans(source: Source, blob_id: int, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of each span (from an offset to another), in pieces; chunks are read once, as in ``read``.
+
+    Raises NotFound; DataDamaged, also for a span beyond the end.
+    """
+    with _session(source) as session:
+        digests = _layout(session, blob_id)
+    position, data = -1, b""
+    for start, end in spans:
+        at = start
+        while at < end:
+            if at // CHUNK_BYTES != position:
+                position = at // CHUNK_BYTES
+                data = b"".join(_verified(source, digests[position : position + 1], blob_id))
+            offset = at - position * CHUNK_BYTES
+            piece = data[offset : offset + end - at]
+            if not piece:
+                raise DataDamaged(f"blob {blob_id}")
+            yield piece
+            at += len(piece)
+
+
 def _chunks(source: Iterable[bytes]) -> Iterator[bytes]:
     """Cut pieces of any length into chunks of exactly CHUNK_BYTES, the last one shorter."""
     buffer = bytearray()

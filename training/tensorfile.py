@@ -69,12 +69,12 @@ def entry(name: str, dtype: str, shape: Iterable[int], begin: int) -> Entry:
     return Entry(name, dtype, sizes, begin, begin + ITEM_BYTES[dtype] * math.prod(sizes))
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: BinaryIO, size: int | None = None) -> Header:
     """Read and check the header of an open file; leaves the position where the bytes begin.
 
-    Raises TensorFileDamaged.
+    ``size``: bytes of all, where ``file`` gives no more than the beginning. Raises TensorFileDamaged.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = os.fstat(file.fileno()).st_size if size is None else size
     if size < 10:
         raise TensorFileDamaged(f"{size} bytes are too few")
     (length,) = struct.unpack("<Q", file.read(8))

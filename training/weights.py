@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stoker.training import tensorfile
-from stoker.training.tensorfile import Entry, TensorFileDamaged
+from stoker.training.tensorfile import Entry, Header, TensorFileDamaged
 
 PREFIX = "model."  # of the names of weights and buffers in a checkpoint
 _CHUNK_BYTES = 1 << 20
@@ -19,11 +19,19 @@ def export_weights(source: Path, target: Path) -> tuple[int, str]:
     """
     with Path(source).open("rb") as file:
         header = tensorfile.read_header(file)
-        chosen = [one for one in header.entries if one.name.startswith(PREFIX)]
-        if not chosen:
-            raise TensorFileDamaged("it holds no weights of a model")
-        packed = tensorfile.pack_header(_moved(chosen), {"format": "pt"})
+        packed, chosen = weights_of(header)
         return tensorfile.write(Path(target), packed, _bytes_of(file, header.data_start, chosen))
+
+
+def weights_of(header: Header) -> tuple[bytes, list[Entry]]:
+    """The header of a file with the weights alone, and where their bytes are in the checkpoint, in order.
+
+    Raises TensorFileDamaged: it holds none.
+    """
+    chosen = [one for one in header.entries if one.name.startswith(PREFIX)]
+    if not chosen:
+        raise TensorFileDamaged("it holds no weights of a model")
+    return tensorfile.pack_header(_moved(chosen), {"format": "pt"}), chosen
 
 
 def _moved(entries: list[Entry]) -> Iterator[Entry]:

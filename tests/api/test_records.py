@@ -1,18 +1,22 @@
 """What a job has reported, as a client reads it."""
 
 import io
+import json
+import os
 import struct
 from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from safetensors.numpy import load
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome
+from stoker.settings import Settings
 from tests.support.finished_job import (
     ACCURACY,
     CLASSES,
@@ -152,12 +156,36 @@ def test_weights_are_downloaded_without_the_rest(client: TestClient, job: str) -
     assert client.get(f"{address}?format=pickle").status_code == 422
 
 
-def test_no_download_leaves_a_file(client: TestClient, job: str, settings: object) -> None:
+def test_large_weights_are_sent_while_they_are_read(
+    client: TestClient, factory: sessionmaker[Session], worker: FakeWorker, settings: Settings
+) -> None:
+    weights = {name: os.urandom(size) for name, size in (("a", 3_000_000), ("b", 5), ("c", 0), ("d", 1_500_000))}
+    others = {"optimizer.a": os.urandom(2_000_000)}
+    tensors = {"model.a": weights["a"], **others} | {f"model.{name}": weights[name] for name in "bcd"}
+    entries, at = {}, 0
+    for name, content in tensors.items():
+        entries[name] = {"dtype": "U8", "shape": [len(content)], "data_offsets": [at, at + len(content)]}
+        at += len(content)
+    header = json.dumps(entries).encode()
+    whole = struct.pack("<Q", len(header)) + header + b"".join(tensors.values())
+    submit(factory)
+    made = worker.checkpoint(worker.claim(), whole, 1)
+    with client.stream("GET", f"/api/v1/checkpoints/{made}/content") as answer:
+        assert answer.status_code == 200
+        got = answer.read()
+    assert int(answer.headers["content-length"]) == len(got)
+    assert {name: bytes(array.tobytes()) for name, array in load(got).items()} == weights
+    assert not (settings.home / "downloads").exists()
+
+
+def test_weights_that_are_damaged_are_never_sent_whole(
+    client: TestClient, job: str, factory: sessionmaker[Session]
+) -> None:
     address = f"/api/v1/checkpoints/{client.get(f'{job}/checkpoints').json()['items'][0]['id']}/content"
-    client.get(address)
-    folder = client.app.state.services.settings.home / "downloads"  # type: ignore[attr-defined]
-    assert list(folder.iterdir()) == []
-    assert folder.stat().st_mode & 0o077 == 0
+    with factory() as session:
+        session.execute(text("UPDATE chunks SET data = set_byte(data, 0, 255 - get_byte(data, 0))"))
+        session.commit()
+    assert client.get(address).json()["code"] == "data_damaged"
 
 
 def test_what_is_no_checkpoint_is_named(client: TestClient, factory: sessionmaker[Session], worker: FakeWorker) -> None:

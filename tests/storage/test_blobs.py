@@ -95,6 +95,19 @@ def test_a_range_is_a_slice(factory: sessionmaker[Session], team: int, start: in
         assert blobs.read_range(session, stored.blob_id, start, length) == data[start : start + length]
 
 
+def test_spans_are_slices_in_their_order(factory: sessionmaker[Session], team: int) -> None:
+    data = content(2 * MIB + 100)
+    stored = blobs.store(factory, team, [data])
+    spans = [(5, 9), (MIB - 1, MIB + 1), (MIB + 1, MIB + 1), (MIB + 7, 2 * MIB + 100), (0, 3)]
+    pieces = list(blobs.read_spans(factory, stored.blob_id, spans))
+    assert b"".join(pieces) == b"".join(data[start:end] for start, end in spans)
+    assert max(map(len, pieces)) <= MIB
+    with pytest.raises(DataDamaged):
+        list(blobs.read_spans(factory, stored.blob_id, [(2 * MIB + 99, 2 * MIB + 101)]))
+    with pytest.raises(DataDamaged):
+        list(blobs.read_spans(factory, stored.blob_id, [(9 * MIB, 9 * MIB + 1)]))
+
+
 def test_one_flipped_bit_is_noticed(factory: sessionmaker[Session], team: int) -> None:
     stored = blobs.store(factory, team, [content(2 * MIB)])
     with factory() as session:
