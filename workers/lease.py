@@ -116,10 +116,11 @@ class LeaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, if it was started, and give back the connections."""
         self._stopping.set()
         self._listener.wake()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._listener.close()
         self._engine.dispose()
 

@@ -87,7 +87,7 @@ def stubborn(trainer: Trainer) -> int:
 
 
 def killed(trainer: Trainer) -> int:
-    """Be killed at the first attempt, succeed at the second."""
+    """Be killed, by whomever."""
     trainer.work()
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
@@ -163,6 +163,29 @@ def silent(trainer: Trainer) -> int:
         time.sleep(3600)
 
 
+def _first_time(trainer: Trainer) -> bool:
+    """Whether no attempt has come here before, of all jobs of this home with this behaviour."""
+    mark = trainer.scratch.parents[2] / f"seen-{trainer.task['config']['seed']}"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def killed_once(trainer: Trainer) -> int:
+    """Be killed at the first attempt, succeed at the second."""
+    return killed(trainer) if _first_time(trainer) else trainer.succeed()
+
+
+def device_error(trainer: Trainer) -> int:
+    """Find the device broken at the first attempt, succeed at the second."""
+    if not _first_time(trainer):
+        return trainer.succeed()
+    trainer.say(type="failure", **{"class": "device_error"}, evidence="CUDA error: unspecified", fix="")
+    return 1
+
+
 def flood(trainer: Trainer) -> int:
     """Print 40 MB, then a last line."""
     for _ in range(40):
@@ -182,6 +205,8 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
     obedient,
     silent,
     flood,
+    killed_once,
+    device_error,
 ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.jobs.attempts import Outgoing
-from stoker.jobs.lifecycle import State
+from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.models import Predictions, Result
 from stoker.messages.app import make_app, send
 from stoker.stack.postgres import Postgres
@@ -65,6 +65,11 @@ def test_a_trainer_that_is_killed_is_retried_as_often_as_its_spec_says(busy: Sta
     assert job.failure["class"] == "signal"
     assert "SIGKILL" in job.failure["evidence"]
     assert len(busy.attempts(number)) == 1
+    number = busy.odd("killed_once", max_retries=1)
+    assert busy.wait_final(number, 60).state == State.SUCCEEDED
+    first, second = busy.attempts(number)
+    assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.SUCCEEDED)
+    assert busy.job(number).retries_used == 1
 
 
 def test_a_result_that_contradicts_its_predictions_is_refused(busy: Stage) -> None:

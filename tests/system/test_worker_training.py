@@ -52,11 +52,11 @@ def test_two_jobs_of_a_team_share_one_strip_of_test_images(real: Stage) -> None:
     assert len({real.found(number, Predictions).sprite_id for number in numbers}) == 1
 
 
-def test_a_cancel_ends_a_training_within_five_seconds(real: Stage) -> None:
+def test_a_cancel_ends_a_training_long_before_its_end(real: Stage) -> None:
     number = real.submit(train=LONG)
     real.wait_progress(number)
     real.cancel(number)
-    assert real.wait_final(number, 5).state == State.CANCELLED
+    assert real.wait_final(number, 30).state == State.CANCELLED
 
 
 def test_a_stopped_training_goes_on_from_its_checkpoint_on_the_next_start(real: Stage) -> None:

@@ -1,0 +1,102 @@
+"""What a run reports, against a real database whose answers are lost when it hurts."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from stoker.jobs import records
+from stoker.jobs.models import Checkpoint, LogChunk, MetricSegment
+from stoker.workers.reporting import Report
+from stoker.workers.storing import Storing
+from tests.support.worker_parts import Parts, parts_of_a_worker
+
+
+@pytest.fixture
+def parts(database_url: str, home: Path) -> Iterator[Parts]:
+    """A worker's parts, registered."""
+    with parts_of_a_worker(database_url, home) as made:
+        yield made
+
+
+class Unanswered(Session):
+    """A session whose first commit is done, and whose answer is lost."""
+
+    lost = 0
+
+    def commit(self) -> None:
+        """Commit, then lose the connection."""
+        super().commit()
+        if type(self).lost == 0:
+            type(self).lost += 1
+            raise exc.OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+
+def unanswered(parts: Parts) -> sessionmaker[Session]:
+    """A factory of sessions, one of whose commits goes unanswered."""
+    kind = type("OnceUnanswered", (Unanswered,), {"lost": 0})
+    return sessionmaker(parts.queue.engine, class_=kind, expire_on_commit=False)
+
+
+def points(*steps: int) -> dict[str, Any]:
+    """A message with points of the loss."""
+    return {"type": "metrics", "key": "loss", "steps": list(steps), "values": [0.5] * len(steps)}
+
+
+def checkpoint(scratch: Path, step: int = 2) -> dict[str, Any]:
+    """Write a checkpoint, and the message that announces it."""
+    content = b"weights"
+    (scratch / "checkpoint").write_bytes(content)
+    about = {"path": "checkpoint", "step": step, "epoch": 0, "bytes": len(content), "metrics": {}}
+    return about | {"type": "checkpoint", "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_the_points_before_a_checkpoint_are_stored_before_its_row(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = parts.claim()
+    report = parts.report(run)
+    stored_before: list[int] = []
+    add_checkpoint = records.add_checkpoint
+
+    def watched(*args: Any, **kwargs: Any) -> int:
+        stored_before.append(parts.count(MetricSegment))
+        return add_checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(records, "add_checkpoint", watched)
+    storing = Storing(parts.queue.factory, run, parts.home, report)
+    report.metrics(points(1, 2))
+    storing.checkpoint(checkpoint(parts.home))
+    storing.finish()
+    assert (stored_before, parts.count(Checkpoint), storing.refused) == ([1], 1, [])
+
+
+def test_what_was_committed_without_an_answer_is_stored_once(parts: Parts) -> None:
+    run = parts.claim()
+    report = parts.report(run, unanswered(parts))
+    report.metrics(points(1, 2))
+    report.log("a line\n")
+    report.write_all(run.may_wait)
+    report.metrics(points(3))
+    report.write_all(run.may_wait)
+    assert (parts.count(MetricSegment), parts.count(LogChunk)) == (2, 1)
+    storing = Storing(unanswered(parts), run, parts.home, report)
+    storing.checkpoint(checkpoint(parts.home))
+    storing.finish()
+    assert parts.count(Checkpoint) == 1
+
+
+def test_a_batch_that_was_postponed_keeps_its_content_and_later_points_come_after_it(parts: Parts) -> None:
+    run = parts.claim()
+    report = Report(unanswered(parts), run.id, run.incarnation, 0.0)
+    report.metrics(points(1))
+    report.write_if_due()  # stored, but nobody said so
+    report.metrics(points(2))
+    report.write_all(run.may_wait)
+    with parts.queue.factory() as session:
+        stored = list(session.scalars(select(MetricSegment).order_by(MetricSegment.id)))
+    assert [records.unpack_segment(segment)[0] for segment in stored] == [(1,), (2,)]
