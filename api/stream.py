@@ -89,6 +89,8 @@ def look(services: Services, token: str, number: int, position: Position) -> Loo
     events = []
     for segment in points:
         position = replace(position, metric=segment.segment_id)
+        if not segment.steps:
+            continue
         document = {"key": segment.key, "steps": segment.steps, "values": segment.values}
         events.append(_format("metric", document, position))
     for piece in logs.items:

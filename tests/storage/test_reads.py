@@ -2,10 +2,11 @@
 
 import math
 import random
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -39,19 +40,24 @@ def points(values: list[float]) -> list[tuple[int, float]]:
     return list(enumerate(values, start=1))
 
 
-@given(st.lists(st.floats(allow_nan=True), max_size=400), st.integers(4, 60))
+@settings(deadline=None)  # other processes may take the core
+@given(st.lists(st.floats(allow_nan=True) | st.integers(0, 9).map(float), max_size=400), st.integers(5, 60))
+@example([1.0, math.nan, 5.0, *[3.0] * 40], 5)
+@example([1.0, math.inf, 5.0, 9.0, -math.inf, *[3.0] * 40], 6)
 def test_thinned_points_keep_ends_and_extremes(values: list[float], limit: int) -> None:
     found = points(values)
-    kept = thin(found, limit)
+    kept, thinned = thin(iter(found), limit)
     assert len(kept) <= limit
+    assert thinned is (len(kept) < len(found))
     assert [step for step, _ in kept] == sorted({step for step, _ in kept})
     assert set(map(repr, kept)) <= set(map(repr, found))
     if found:
         assert (kept[0][0], kept[-1][0]) == (found[0][0], found[-1][0])
-        finite = [value for value in values if not math.isnan(value)]
+        shown = [value for _, value in kept]
+        finite = [value for value in values if math.isfinite(value)]
         if finite:
-            assert max(finite) in [value for _, value in kept]
-            assert min(finite) in [value for _, value in kept] or any(math.isnan(value) for value in values)
+            assert {min(finite), max(finite)} <= set(shown)
+        assert all(map(math.isfinite, shown)) is (len(finite) == len(values))
 
 
 def test_a_spike_survives_thinning(factory: Factory) -> None:
@@ -80,6 +86,40 @@ def test_what_a_resumed_attempt_does_again_replaces_what_was(factory: Factory) -
     with factory() as session:
         loss = reads_metrics.read_metrics(session, number).metrics["loss"]
     assert (loss.steps, loss.values) == ([1, 2, 3, 4], [4.0, 3.0, 2.0, None])
+
+
+def test_news_leave_out_what_a_resumed_attempt_did_again(factory: Factory) -> None:
+    number = submit(factory, "admin", max_retries=1)
+    worker = FakeWorker.start(factory)
+    first = worker.claim()
+    worker.checkpoint(first, b"state", 2)
+    worker.batch(first, metrics={"loss": ([1, 2, 3], [4.0, 3.0, 99.0])})
+    worker.batch(first, metrics={"loss": ([4, 5], [98.0, 97.0])})
+    worker.finish(first, Ending(Outcome.PREEMPTED))
+    worker.batch(worker.claim(), metrics={"loss": ([3, 4], [2.0, 1.0])})
+    with factory() as session:
+        news = reads_metrics.new_points(session, number, 0, 10)
+        rest = reads_metrics.new_points(session, number, news[0].segment_id, 10)
+    assert [(one.steps, one.values) for one in news] == [([1, 2], [4.0, 3.0]), ([], []), ([3, 4], [2.0, 1.0])]
+    assert rest == news[1:]
+
+
+def test_a_long_job_is_thinned_while_it_is_read(factory: Factory) -> None:
+    number = submit(factory, "admin")
+    worker = FakeWorker.start(factory)
+    claimed = worker.claim()
+    for start in range(0, 100_000, 1000):
+        steps = range(start, start + 1000)
+        worker.batch(claimed, metrics={key: (steps, [float(step % 997) for step in steps]) for key in ("a", "b")})
+    with factory() as session:
+        tracemalloc.start()
+        found = reads_metrics.read_metrics(session, number).metrics
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    for series in found.values():
+        assert (series.steps[0], series.steps[-1], series.downsampled) == (0, 99_999, True)
+        assert 500 <= len(series.steps) <= reads_metrics.MAX_POINTS
+    assert most < 10_000_000  # 200,000 points as tuples would take twice as much
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_validation_accuracy(factory: Factory) -> None:
@@ -116,6 +156,7 @@ def test_the_tail_of_a_log_is_that_of_its_lines(factory: Factory) -> None:
         worker.finish(claimed, Ending(Outcome.FAILED, failure=Failure("nan_loss", "")))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535), st.floats(0, 1, width=32))))
 def test_predictions_are_packed_without_loss(rows: list[tuple[int, int, float]]) -> None:
     packed = predictions.pack(rows)
