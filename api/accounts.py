@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from stoker.api.dependencies import Caller_, Database, JsonBody
-from stoker.api.parameters import Whole
+from stoker.api.parameters import Cursor, Limit, Whole
 from stoker.api.services import Shared
 from stoker.jobs import accounts
 from stoker.jobs.documents import Strict, parse_json, validate
@@ -69,9 +69,10 @@ async def whoami(caller: Caller_) -> Me:
 
 
 @router.get("/tokens")
-def list_tokens(session: Database, caller: Caller_) -> Page[TokenView]:
+def list_tokens(session: Database, caller: Caller_, limit: Limit = 50, cursor: Cursor = None) -> Page[TokenView]:
     """One's own tokens that were not revoked, the latest first."""
-    return Page([_view(token) for token in accounts.list_tokens(session, caller.user_id)])
+    found = accounts.list_tokens(session, caller.user_id, limit, cursor)
+    return Page([_view(token) for token in found.items], found.next)
 
 
 @router.post("/tokens", status_code=201, openapi_extra=_BODY)

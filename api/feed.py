@@ -15,6 +15,7 @@ from stoker.jobs.moves import SHOW
 from stoker.log import Events
 
 RECONNECT_SECONDS = 1.0
+SILENCE_SECONDS = 15.0  # after so long without a notice it is looked whether the connection still lives
 
 log = Events("stoker.feed")
 
@@ -82,11 +83,20 @@ class Feed:
                 self._stopping.wait(RECONNECT_SECONDS)
 
     def _listen(self) -> None:
-        with psycopg.connect(self._url, autocommit=True, connect_timeout=3) as connection:
+        with psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=3,
+            tcp_user_timeout=5000,  # milliseconds
+            keepalives_idle=5,
+            application_name="stoker feed",
+        ) as connection:
             connection.execute(f"LISTEN {SHOW}")
             self._wake(None)  # what was said before we listened
             while not self._stopping.is_set():
-                select.select([connection.fileno(), self._end], [], [])
+                ready, _, _ = select.select([connection.fileno(), self._end], [], [], SILENCE_SECONDS)
+                if not ready:
+                    connection.execute(f"LISTEN {SHOW}")  # raises where the other end has gone without a word
                 for notice in connection.notifies(timeout=0):
                     self._wake(int(notice.payload) if notice.payload.isdecimal() else None)
 

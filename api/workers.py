@@ -1,16 +1,22 @@
 """Routes: workers."""
 
-from fastapi import APIRouter, Response
+import contextlib
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from stoker.api.dependencies import Caller_, Database
-from stoker.api.parameters import Cursor, Limit
+from stoker.api.parameters import Cursor, Limit, Truth
 from stoker.api.services import Shared
-from stoker.jobs import fleet, reads_fleet
+from stoker.jobs import fleet, reads_fleet, steering
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_fleet import WorkerView
+from stoker.jobs.steering import NotRunning
 from stoker.jobs.visibility import must_be_admin
 
 router = APIRouter(prefix="/workers", tags=["workers"])
+
+Now = Annotated[bool, Truth, Query(description="Preempt what runs there: it goes on elsewhere from a checkpoint")]
 
 
 @router.get("")
@@ -20,11 +26,18 @@ def list_workers(session: Database, caller: Caller_, limit: Limit = 50, cursor: 
 
 
 @router.post("/{name}/drain", status_code=204)
-def drain(name: str, session: Database, caller: Caller_) -> Response:
-    """Let a worker take nothing new; what runs there finishes. For admins."""
+def drain(name: str, session: Database, caller: Caller_, services: Shared, now: Now = False) -> Response:
+    """Let a worker take nothing new; what runs there finishes, or with `now` makes room. For admins."""
     must_be_admin(caller, "drain a worker")
     fleet.set_draining(session, name, True, actor=caller.user)
     session.commit()
+    if now:
+        for number in reads_fleet.running_on(session, name):
+            session.rollback()  # what a preemption locks, it locks in its own order
+            with contextlib.suppress(NotRunning):  # it has ended meanwhile
+                steering.preempt(session, number, actor=caller.user, reason=f"{name} is drained")
+                session.commit()
+        services.kick()
     return Response(status_code=204)
 
 

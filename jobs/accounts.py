@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from stoker.errors import NotAuthenticated, NotFound
 from stoker.jobs.models import Team, Token, User
+from stoker.jobs.pages import Page, cursor, position
 
 ADMIN = "admin"
 DEFAULT_TEAM = "default"
@@ -103,10 +104,13 @@ def authenticate(session: Session, token: str) -> Caller:
     return Caller(*row)
 
 
-def list_tokens(session: Session, user_id: int) -> list[Token]:
+def list_tokens(session: Session, user_id: int, limit: int = 500, after: str | None = None) -> Page[Token]:
     """A user's own tokens that are not revoked, the latest first."""
     mine = select(Token).where(Token.user_id == user_id, Token.revoked_at.is_(None))
-    return list(session.scalars(mine.order_by(Token.id.desc())))
+    if (last := position("token", after)) is not None:
+        mine = mine.where(Token.id < last)
+    found = list(session.scalars(mine.order_by(Token.id.desc()).limit(limit + 1)))
+    return Page(found[:limit], cursor("token", found[limit - 1].id) if len(found) > limit else None)
 
 
 def revoke_token(session: Session, user_id: int, token_id: int) -> None:

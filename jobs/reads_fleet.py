@@ -70,6 +70,17 @@ def list_workers(session: Session, caller: Caller, limit: int, after: str | None
     return Page(items, cursor("worker", shown[-1]) if len(rows) > limit else None)
 
 
+def running_on(session: Session, worker: str) -> list[int]:
+    """The numbers of the jobs that are placed on a worker or run there."""
+    statement = (
+        select(Attempt.job_number)
+        .join(Worker, Worker.id == Attempt.worker_id)
+        .where(Worker.name == worker, Attempt.state != AttemptState.ENDED)
+        .order_by(Attempt.job_number)
+    )
+    return list(session.scalars(statement))
+
+
 def _state(worker: Worker, live: bool | None, suspect: bool | None) -> WorkerState:
     if not live:
         return "lost"

@@ -188,6 +188,10 @@ def test_workers_are_listed_drained_and_resumed(server: Server, run: Run) -> Non
     assert document(run("worker", "drain", "one", "--json")) == {"name": "one", "draining": True}
     assert "draining" in run("workers").stdout
     assert run("worker", "resume", "one").exit_code == 0
+    number = submit(run)
+    server.start()
+    assert run("worker", "drain", "one", "--now").exit_code == 0
+    assert "one is drained" in run("show", number).stdout
     assert run("worker", "drain", "nobody").exit_code == 4
 
 

@@ -83,6 +83,9 @@ def test_a_token_is_made_listed_and_revoked(client: TestClient) -> None:
     second = bearer(made["token"])
     assert client.get("/api/v1/whoami", headers=second).json()["user"] == "ada"
     listed = client.get("/api/v1/tokens").json()["items"]
+    page = client.get("/api/v1/tokens?limit=1").json()
+    assert page["items"] == listed[:1]
+    assert client.get(f"/api/v1/tokens?limit=1&cursor={page['next']}").json() == {"items": listed[1:], "next": None}
     assert [one["name"] for one in listed] == ["laptop", "test"]
     assert made["token"] not in str(listed)
     assert client.delete(f"/api/v1/tokens/{listed[0]['id']}").status_code == 204

@@ -4,6 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
+from stoker.jobs.dispatch import dispatch
 from tests.api.conftest import Kicks, People
 from tests.support.finished_job import FakeWorker, submit
 
@@ -36,6 +37,33 @@ def test_retry_of_a_cancelled_job(client: TestClient, factory: sessionmaker[Sess
     assert client.post(f"{path}/retry?from=worst").json()["errors"][0]["field"] == "from"
     again = client.post(f"{path}/retry?from=scratch").json()
     assert (again["state"], again["cancel_requested_at"]) == ("queued", None)
+
+
+def test_a_drain_may_preempt_what_runs_there(
+    client: TestClient, factory: sessionmaker[Session], people: People, kicks: Kicks
+) -> None:
+    admin = {"Authorization": f"Bearer {people.admin}"}
+    number = submit(factory)
+    FakeWorker.start(factory).claim()
+    placed = submit(factory)
+    with factory() as session:
+        dispatch(session)
+        session.commit()
+    assert client.post("/api/v1/workers/w1/drain?now=true").status_code == 403
+    assert client.post("/api/v1/workers/w1/drain?now=yes", headers=admin).status_code == 422
+    assert client.post("/api/v1/workers/w1/drain", headers=admin).status_code == 204
+    assert "preempt_requested" not in names(client, number)
+    for _ in range(2):
+        assert client.post("/api/v1/workers/w1/drain?now=true", headers=admin).status_code == 204
+    assert names(client, number).count("preempt_requested") == 1
+    waits = client.get(f"/api/v1/jobs/{placed}").json()
+    assert (waits["state"], client.get(f"/api/v1/jobs/{number}").json()["state"]) == ("queued", "running")
+    assert kicks.count == 2
+
+
+def names(client: TestClient, number: int) -> list[str]:
+    """What happened to a job."""
+    return [event["name"] for event in client.get(f"/api/v1/jobs/{number}/events").json()["items"]]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "hold", "release", "preempt", "retry"])

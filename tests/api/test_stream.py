@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.api.app import create_app
@@ -170,6 +171,22 @@ def test_a_cancel_is_seen_by_all_who_follow(address: str, people: People, factor
         session.commit()
     for events in streams:
         assert [(event.name, event.data["state"]) for event in events] == [("state", "cancelled"), ("end", "cancelled")]
+
+
+def test_a_silent_feed_looks_whether_the_database_is_there(
+    app: FastAPI, factory: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> Any:
+        with factory() as session:
+            query = "SELECT query_start FROM pg_stat_activity WHERE application_name = 'stoker feed'"
+            return session.scalar(text(f"{query} AND datname = current_database() AND query LIKE 'LISTEN %'"))
+
+    monkeypatch.setattr("stoker.api.feed.SILENCE_SECONDS", 0.05)
+    feed = app.state.services.feed
+    feed.start()
+    first = wait_for(asked, 20, "the feed to listen")
+    wait_for(lambda: asked() > first, 20, "the feed to ask again")
+    feed.join()
 
 
 def test_a_client_that_leaves_is_forgotten(

@@ -85,11 +85,11 @@ def test_an_ended_token_is_refused(session: Session, token: str, end: str) -> No
 def test_a_revoked_token_is_gone_and_the_others_stay(session: Session, token: str) -> None:
     admin = session.scalars(select(User)).one()
     second = accounts.add_token(session, admin, "laptop")
-    assert [one.name for one in accounts.list_tokens(session, admin.id)] == ["laptop", "first"]
+    assert [one.name for one in accounts.list_tokens(session, admin.id).items] == ["laptop", "first"]
     first = accounts.authenticate(session, token).token_id
     for _ in range(2):
         accounts.revoke_token(session, admin.id, first)
-    assert [one.name for one in accounts.list_tokens(session, admin.id)] == ["laptop"]
+    assert [one.name for one in accounts.list_tokens(session, admin.id).items] == ["laptop"]
     assert accounts.authenticate(session, second).user == "admin"
     with pytest.raises(NotFound, match="no token 99"):
         accounts.revoke_token(session, admin.id, 99)
