@@ -39,8 +39,8 @@ RECIPES = {
         checkpoint_every_steps=None,
         epochs=4,
     ),
-    "BatchNorm, channels last": recipe(model="fast", batch_size=96, epochs=2, checkpoint_every_steps=4),
-    "dropout": recipe(model="squeezenet1_1", batch_size=96, epochs=2, checkpoint_every_steps=4),
+    "BatchNorm, channels last": recipe(model="fast", batch_size=96, epochs=1, checkpoint_every_steps=3),
+    "dropout": recipe(model="squeezenet1_1", batch_size=96, epochs=1, checkpoint_every_steps=3),
 }
 
 
