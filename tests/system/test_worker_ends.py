@@ -109,12 +109,12 @@ def shut(postgres: Postgres, stage: Stage) -> Iterator[None]:
     """Let nobody into the stage's database, and throw out who is there."""
     name = make_url(stage.url).database
     with postgres.connect() as connection:
-        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')  # type: ignore[arg-type]
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
         try:
             yield
         finally:
-            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')  # type: ignore[arg-type]
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
             stage.engine.dispose()  # of connections that were thrown out
 
 

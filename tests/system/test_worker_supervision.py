@@ -128,7 +128,7 @@ def test_a_trainer_is_not_waited_for_when_its_run_is_cancelled_before_the_fork_s
     ended: list[runner.Ended] = []
     running = threading.Thread(target=lambda: ended.append(parts.runner().run(attempt)))
     running.start()
-    run = wait_for(lambda: parts.runs.find(attempt), 10, "the claim")
+    (run,) = wait_for(parts.runs.all, 10, "the claim")
     run.ask(Asked.CANCEL)
     running.join(30)
     assert [one.outcome for one in ended] == [Outcome.CANCELLED]
