@@ -39,6 +39,7 @@ def make_app(broker_url: str) -> Celery:
         worker_detect_quorum_queues=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a Redis that refuses writes (full, cannot save) ends no worker
         broker_pool_acquire_timeout=SEND_TIMEOUT_SECONDS,
         broker_transport_options={
             "socket_timeout": SEND_TIMEOUT_SECONDS,  # with the default, a hung Redis blocks a sender for ever

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.faults import broken, runner
+from tests.faults.catalogue import FAULTS
 from tests.faults.report import say
 from tests.faults.runner import Size
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--broken", choices=[*broken.BUILDS, "all"])
+    parser.add_argument("--only", action="append", choices=list(FAULTS), metavar="FAULT", default=[])
     parser.add_argument("--history", type=Path)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever ends us, everything is cleared up
@@ -41,6 +43,7 @@ def main() -> int:
         say(f"{len(builds) - green} passed, {green} failed, 0 skipped")
         return int(green > 0)
     base = LONG if given.long else SHORT
+    one = (list(broken.BUILDS)[seed % len(broken.BUILDS)],)
     size = replace(
         base,
         seed=seed,
@@ -48,7 +51,8 @@ def main() -> int:
         faults=given.faults or base.faults,
         seconds=given.seconds or base.seconds,
         history=given.history,
-        broken=tuple(broken.BUILDS) if given.long else (list(broken.BUILDS)[seed % len(broken.BUILDS)],),
+        only=tuple(given.only),
+        broken=() if given.only else tuple(broken.BUILDS) if given.long else one,
     )
     say(f"seed {seed}: at least {size.jobs} jobs, {size.faults} faults; again: python -m tests.faults --seed {seed}")
     verdict = runner.run(size)

@@ -1,6 +1,7 @@
 """Kills that are aimed: an attempt is made to wait in a phase, and killed there."""
 
 import signal
+import time
 from collections import Counter
 
 from sqlalchemy import select
@@ -51,6 +52,8 @@ def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
     finally:
         for point in limits:
             points.disarm(point)
+        if "draining" in limits:
+            _let_back(nemesis)
 
 
 def gather(nemesis: Nemesis, limits: dict[str, int]) -> list[Waiting]:
@@ -86,6 +89,13 @@ def _drain_one(nemesis: Nemesis) -> bool:
     nemesis.system.expect_down(found[0], 60.0)  # until it is killed, at the latest
     signal_process(found[0].child.pid, signal.SIGTERM)
     return True
+
+
+def _let_back(nemesis: Nemesis) -> None:
+    """Let a worker come back that was told to stop, was not killed, and so ends by itself."""
+    for member in nemesis.system.workers:
+        if member.child.alive and member.back_at is not None:
+            member.back_at = time.monotonic()
 
 
 def _names(session: Session, workers: list[int]) -> list[str]:
