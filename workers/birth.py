@@ -73,7 +73,12 @@ def _put_on(order: Order, channel: int, log: int) -> socket.socket:
     os.chdir(order.scratch)
     tempfile.tempdir = None
     processes.set_title(order.title)
+    speak_when_hurt()
+    return socket.socket(fileno=CHANNEL)
+
+
+def speak_when_hurt() -> None:
+    """Let the log have each line at once, and the stacks of a crash, or when the supervisor asks for them."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor asks for stacks before it kills
-    return socket.socket(fileno=CHANNEL)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)

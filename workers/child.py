@@ -5,11 +5,13 @@ Started as ``python -m stoker.workers.child [--cpu-only] DESCRIPTOR`` by the wor
 
 import ctypes
 import itertools
+import json
 import os
 import random
 import socket
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ import torch
 from stoker.training import batches, models, optimizers, trainer
 from stoker.training.channel import Channel
 from stoker.training.config import OptimizerConfig, Task
-from stoker.workers import forkserver
+from stoker.workers import birth, forkserver
 
 
 def run_task(document: dict[str, Any], connection: socket.socket) -> int:
@@ -26,6 +28,12 @@ def run_task(document: dict[str, Any], connection: socket.socket) -> int:
     if document["kind"] == "canary":
         return canary(document["device"])
     return trainer.run(Task.from_document(document), Channel(connection))
+
+
+def run_fresh(task: str) -> NoReturn:
+    """In an interpreter of its own: run the task that lies in this file, and end as a forked trainer does."""
+    birth.speak_when_hurt()
+    os._exit(run_task(json.loads(Path(task).read_text()), socket.socket(fileno=birth.CHANNEL)))
 
 
 def reseed() -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from stoker.jobs.fleet import Offer
 from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
-from stoker.workers import devices, flower, host, processes, tasks
+from stoker.workers import devices, flower, fresh, host, processes, tasks
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
 from stoker.workers.flower import Announcements
@@ -168,16 +169,23 @@ class Worker:
         )
 
     def canary(self) -> None:
-        """Let a forked child make one training step, on a device if there is one; once more if that fails.
+        """Let a forked child make one training step, on a device if there is one.
 
-        Raises StackError: forked children cannot train here.
+        If that fails twice, every trainer will be a fresh interpreter instead. Raises StackError: it fails there too.
         """
         uuids = [device.uuid for device in self._devices[:1]]
-        if (first := self._canary.step(uuids)) == 0:
-            return
-        events.warning("canary_failed", status=first)
+        for _ in range(2):
+            if (status := self._canary.step(uuids)) == 0:
+                return
+            events.warning("canary_failed", status=status)
+        events.error("trainers_start_fresh", reason="forked children cannot train here; each job starts seconds later")
+        self._fork_server.close()
+        self._fork_server = ForkServer(self._environ, fresh.COMMAND, owns_process=True)
+        self._fork_server.start()
+        self._fork_server.wait_ready()
+        self._canary = replace(self._canary, fork_server=self._fork_server)
         if (status := self._canary.step(uuids)) != 0:
-            raise StackError(f"a training step in a forked child failed twice (status {status}); see the log above")
+            raise StackError(f"a training step failed in a fresh process too (status {status}); see the log above")
 
 
 def worker_name(settings: Settings) -> str:

@@ -213,7 +213,7 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
 def run(document: dict[str, Any], connection: socket.socket) -> int:
     """Do what the seed says."""
     if document["kind"] == "canary":
-        return 0
+        return int("--canary-fails" in sys.argv)
     seed: int = document["config"]["seed"]
     return BEHAVIOURS[seed](Trainer(document, connection))
 
@@ -235,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cpu-only", action="store_true")  # as every worker without devices says
     parser.add_argument("--frozen-limit", type=float, default=forkserver.FROZEN_LIMIT_SECONDS)
+    parser.add_argument("--canary-fails", action="store_true")
     parser.add_argument("--forks-fail", type=int, default=0)
     parser.add_argument("descriptor", type=int)
     arguments = parser.parse_args()

@@ -64,7 +64,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoint_on_the_next_start(real: 
     wait_for(lambda: (real.wait_progress(number).progress or {})["step"] > 10, 20, "some steps")
     worker = real.workers[0]
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
     assert real.attempts(number)[0].outcome == Outcome.PREEMPTED
     kept = real.checkpoints(number)[-1]
     real.started("real", REAL)
@@ -74,3 +74,16 @@ def test_a_stopped_training_goes_on_from_its_checkpoint_on_the_next_start(real: 
     assert again.progress["step"] >= kept.step
     real.cancel(number)
     assert real.wait_final(number).state == State.CANCELLED
+
+
+def test_where_forked_children_cannot_train_each_trainer_is_a_fresh_process(real: Stage) -> None:
+    real.workers[-1].send_signal(signal.SIGTERM)
+    assert real.workers[-1].wait(60) == 0
+    real.started("fresh", "tests.support.unforkable_worker")
+    assert "trainers_start_fresh" in real.log("fresh")
+    good = real.submit(train={"dataset": "digits", "epochs": 1})
+    assert real.wait_final(good, 120).state == State.SUCCEEDED
+    long = real.submit(train=LONG)
+    real.wait_progress(long, 60)
+    real.cancel(long)
+    assert real.wait_final(long, 30).state == State.CANCELLED
