@@ -132,11 +132,6 @@ class Runs:
         with self._lock:
             return list(self._runs.values())
 
-    def find(self, attempt: UUID) -> Run | None:
-        """The run of an attempt, if it runs here."""
-        with self._lock:
-            return self._runs.get(attempt)
-
     def stop(self, patience_seconds: float) -> None:
         """Ask all to stop, and those that come later too."""
         with self._lock:

@@ -218,12 +218,12 @@ def run(document: dict[str, Any], connection: socket.socket) -> int:
     return BEHAVIOURS[seed](Trainer(document, connection))
 
 
-def fail_forks(times: int) -> None:
-    """Let the next forks fail as on a machine that has no more processes to give."""
-    fork, left = os.fork, iter(range(times))
+def fail_forks(while_exists: Path) -> None:
+    """Let forks fail, as on a machine that has no more processes to give, as long as a file is there."""
+    fork = os.fork
 
     def failing() -> int:
-        if next(left, None) is not None:
+        if while_exists.exists():
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
@@ -236,11 +236,12 @@ def main() -> None:
     parser.add_argument("--cpu-only", action="store_true")  # as every worker without devices says
     parser.add_argument("--frozen-limit", type=float, default=forkserver.FROZEN_LIMIT_SECONDS)
     parser.add_argument("--canary-fails", action="store_true")
-    parser.add_argument("--forks-fail", type=int, default=0)
+    parser.add_argument("--forks-fail-while", type=Path)
     parser.add_argument("descriptor", type=int)
     arguments = parser.parse_args()
     forkserver.FROZEN_LIMIT_SECONDS = arguments.frozen_limit
-    fail_forks(arguments.forks_fail)
+    if arguments.forks_fail_while:
+        fail_forks(arguments.forks_fail_while)
     forkserver.serve(arguments.descriptor, run)
 
 

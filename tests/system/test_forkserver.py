@@ -70,7 +70,7 @@ def spawn(server: ForkServer, home: Path) -> Iterator[Spawn]:
         trainer.close()
 
 
-def gone(trainer: Trainer, seconds: float = 10) -> list[str]:
+def gone(trainer: Trainer, seconds: float = 60) -> list[str]:
     """Wait for a trainer's end; the types of what it said."""
     said: list[str] = []
 
@@ -105,11 +105,11 @@ def test_a_signal_is_told_apart_from_an_exit_code(spawn: Spawn) -> None:
 
 def test_a_trainer_whose_lease_ends_is_frozen_and_goes_on_when_it_is_renewed(server: ForkServer, spawn: Spawn) -> None:
     trainer = spawn("stubborn", lease_seconds=0.5)
-    wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 10, "the freeze")
+    wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 60, "the freeze")
     trainer.wait(0)  # what it said before
     assert steps(trainer, 0.5) == []
     server.renew({trainer.id: processes.boottime() + 60})
-    wait_for(lambda: steps(trainer, 0.1), 10, "a step")
+    wait_for(lambda: steps(trainer, 0.1), 60, "a step")
     assert trainer.time_frozen(time.monotonic()) > 0.4
     trainer.kill()
     gone(trainer)
@@ -130,7 +130,7 @@ def test_a_renewal_in_time_keeps_it_going(server: ForkServer, spawn: Spawn) -> N
 
 def test_a_frozen_trainer_can_be_killed(spawn: Spawn) -> None:
     trainer = spawn("stubborn", lease_seconds=0.1)
-    wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 10, "the freeze")
+    wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 60, "the freeze")
     trainer.kill()
     gone(trainer)
     assert trainer.status == -signal.SIGKILL
@@ -151,17 +151,20 @@ def test_a_trainer_that_stays_frozen_ends_as_lost_not_as_killed(home: Path) -> N
 
 
 def test_a_server_that_cannot_fork_for_a_moment_lives_on(home: Path) -> None:
-    made = ForkServer(ENVIRON, (*COMMAND, "--forks-fail=2"))  # one ahead of its order, one with an order
+    full = home / "full"
+    full.touch()
+    made = ForkServer(ENVIRON, (*COMMAND, f"--forks-fail-while={full}"))
     made.start()
     try:
         refused = start(made, home, "succeed")
         gone(refused)
         assert refused.lost is not None
         assert "no process could be started for it" in refused.lost
+        full.unlink()
         accepted = start(made, home, "succeed")
         assert gone(accepted)[-1] == "result"
-        refused.close()
-        accepted.close()
+        for trainer in (refused, accepted):
+            trainer.close()
     finally:
         made.close()
 
@@ -171,7 +174,7 @@ def test_a_fork_server_that_cannot_be_started_is_tried_again(home: Path, caplog:
     made = ForkServer(ENVIRON, (str(command),))
     made.start()
     try:
-        wait_for(lambda: "fork_server_not_started" in caplog.text, 10, "a first try")
+        wait_for(lambda: "fork_server_not_started" in caplog.text, 60, "a first try")
         command.write_text(f"#!/bin/sh\nexec {' '.join(COMMAND)} $1\n")
         command.chmod(0o700)
         trainer = start(made, home, "succeed")
@@ -183,14 +186,14 @@ def test_a_fork_server_that_cannot_be_started_is_tried_again(home: Path, caplog:
 
 def grandchild_of(trainer: Trainer) -> int:
     """The pid of the grandchild that a trainer announces."""
-    notes = wait_for(lambda: [m for m in trainer.wait(0.05) if m["type"] == "note"], 10, "the grandchild")
+    notes = wait_for(lambda: [m for m in trainer.wait(0.05) if m["type"] == "note"], 60, "the grandchild")
     return int(notes[0]["text"].split()[1])
 
 
 def test_a_grandchild_in_its_own_session_dies_with_its_trainer_however_that_ends(spawn: Spawn) -> None:
     trainer = spawn("family")
     pid = grandchild_of(trainer)
-    os.kill(wait_for(lambda: trainer.pid, 5, "its pid"), signal.SIGKILL)  # nobody asked the server
+    os.kill(wait_for(lambda: trainer.pid, 60, "its pid"), signal.SIGKILL)  # nobody asked the server
     gone(trainer)
     assert is_gone(pid)
 
@@ -208,29 +211,29 @@ def test_two_trainers_do_not_touch_each_other(spawn: Spawn) -> None:
 
 def test_a_server_that_dies_takes_its_trainers_along_and_is_started_again(server: ForkServer, spawn: Spawn) -> None:
     trainer = spawn("stubborn")
-    pid = wait_for(lambda: trainer.pid, 5, "its pid")
+    pid = wait_for(lambda: trainer.pid, 60, "its pid")
     first = server.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: trainer.status is not None, 10, "word of the loss")
+    wait_for(lambda: trainer.status is not None, 60, "word of the loss")
     assert trainer.status == LOST
-    wait_for(lambda: is_gone(pid), 5, "its end")
+    wait_for(lambda: is_gone(pid), 60, "its end")
     assert gone(spawn("succeed"))[-1] == "result"
     assert server.pid != first
 
 
 def test_closing_ends_everything(server: ForkServer, spawn: Spawn) -> None:
     trainer = spawn("family")
-    pids = [grandchild_of(trainer), wait_for(lambda: trainer.pid, 5, "its pid"), server.pid or 0]
+    pids = [grandchild_of(trainer), wait_for(lambda: trainer.pid, 60, "its pid"), server.pid or 0]
     server.close()
     assert all(map(is_gone, pids))
 
 
 def test_a_trainer_ends_at_once_when_nobody_listens_any_more(spawn: Spawn) -> None:
     trainer = spawn("obedient")
-    pid = wait_for(lambda: trainer.pid, 5, "its pid")
+    pid = wait_for(lambda: trainer.pid, 60, "its pid")
     trainer._connection.shutdown(socket.SHUT_RDWR)
-    wait_for(lambda: is_gone(pid), 5, "its end")
+    wait_for(lambda: is_gone(pid), 60, "its end")
 
 
 def test_an_error_in_a_trainer_is_an_exit_code(spawn: Spawn, home: Path) -> None:
