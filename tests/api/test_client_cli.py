@@ -58,8 +58,8 @@ def document(result: Result) -> Any:
 
 
 def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start a command as a process of its own."""
-    command = [sys.executable, "-m", "stoker.client.cli", *arguments]
+    """Start a command as a process of its own, which hears Ctrl-C even where the tests were started not to."""
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "stoker.client.cli", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
