@@ -77,12 +77,12 @@ class Stage(Queue):
             cancel(session, number, actor="ada")
             session.commit()
 
-    def wait_final(self, number: int, seconds: float = 20) -> Job:
+    def wait_final(self, number: int, seconds: float = 60) -> Job:
         """Wait until a job has ended."""
         wait_for(lambda: self.job(number).state in FINAL, seconds, f"the end of job {number}")
         return self.job(number)
 
-    def wait_progress(self, number: int, seconds: float = 20) -> Attempt:
+    def wait_progress(self, number: int, seconds: float = 60) -> Attempt:
         """Wait until an attempt at a job has reported progress; returns it."""
         found = wait_for(
             lambda: [one for one in self.attempts(number) if one.progress and not one.ended_at],
