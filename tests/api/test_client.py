@@ -1,22 +1,18 @@
 """The Python client against a real API: a job is a future."""
 
-import io
 import pickle
-import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from sqlalchemy.orm import Session
 
 from stoker.client.access import remember, resolve
 from stoker.client.client import Client
 from stoker.client.errors import JobCancelled, JobFailed, NoServer, ServerError, ServerUnreachable, rebuild
 from stoker.client.events import Event, parse
-from stoker.client.uploads import Upload
 from stoker.errors import (
     AlreadyFinal,
     Conflict,
@@ -35,6 +31,7 @@ from stoker.jobs.documents import DocumentInvalid
 from stoker.jobs.models import Team, User
 from stoker.jobs.records import Batch
 from stoker.settings import Settings
+from tests.api.test_client_uploads import image_folder
 from tests.support.server import Server, serve
 
 
@@ -203,17 +200,6 @@ def test_an_unknown_code_gives_the_class_of_its_status(status: int, kind: type[S
     assert invalid.field == "a"
 
 
-def image_folder(root: Path) -> Path:
-    """Two classes, two images each, for training and for testing."""
-    for split in ("train", "test"):
-        for number, name in enumerate(("cat", "dog")):
-            (root / split / name).mkdir(parents=True)
-            for index in range(2):
-                Image.new("RGB", (8, 8), (100 * number, 50 * index, 0)).save(root / split / name / f"{index}.png")
-    (root / ".hidden").write_text("not for upload")
-    return root
-
-
 def test_a_folder_is_uploaded_once(server: Server, client: Client, tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "data")
     sent: list[tuple[int, int]] = []
@@ -248,37 +234,6 @@ def add_admin(session: Session) -> str:
     session.add(user)
     session.flush()
     return accounts.add_token(session, user, "test")
-
-
-def test_the_same_folder_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
-    one, two = (Upload.of(image_folder(tmp_path / name)) for name in ("one", "a-longer-name"))
-    content = b"".join(one.pieces())
-    assert len(content) == one.size
-    assert one.sha256() == two.sha256()
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        names = archive.getnames()
-    assert names == sorted(names)
-    assert len(names) == 8
-
-
-def test_what_cannot_be_uploaded_is_named(tmp_path: Path) -> None:
-    folder = image_folder(tmp_path / "data")
-    (folder / "train" / "cat" / "link.png").symlink_to("0.png")
-    with pytest.raises(InvalidInput, match=r"link\.png is a link"):
-        Upload.of(folder)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInput, match="no files"):
-        Upload.of(tmp_path / "empty")
-    with pytest.raises(InvalidInput, match="cannot read"):
-        Upload.of(tmp_path / "nowhere")
-
-
-def test_a_file_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
-    folder = image_folder(tmp_path / "data")
-    upload = Upload.of(folder)
-    (folder / "train" / "dog" / "1.png").write_bytes(b"x")
-    with pytest.raises(InvalidInput, match="changed while it was read"):
-        list(upload.pieces())
 
 
 def test_events_are_parsed_as_the_standard_says() -> None:

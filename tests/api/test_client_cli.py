@@ -18,7 +18,7 @@ from sqlalchemy import text
 from stoker.client.cli import cli
 from stoker.client.client import Client
 from stoker.jobs.records import Batch
-from tests.api.test_client import image_folder
+from tests.api.test_client_uploads import image_folder
 from tests.support.server import Server, serve
 from tests.support.waiting import wait_for
 
