@@ -27,7 +27,7 @@ from stoker.jobs.steering import ParentFailed, retry, set_held
 from stoker.jobs.submissions import cancel
 from stoker.jobs.sweep import Contact, sweep
 from stoker.settings import Settings
-from tests.support.queue import LEASE, Queue
+from tests.support.queue import Queue
 from tests.support.waiting import wait_for
 
 PAST = timedelta(seconds=1)
@@ -220,8 +220,7 @@ def test_renewals_and_the_sweep_of_a_worker_wait_for_each_other_in_one_order(que
 
     def late(_: int) -> None:
         with queue.factory() as session:
-            renew(session, incarnation, LEASE)
-            session.execute(update(Lease).values(expires_at=func.now() - PAST))
+            renew(session, incarnation, -PAST.total_seconds())  # renewed, and run out again at once
             session.commit()
 
     with ThreadPoolExecutor(2) as pool:
