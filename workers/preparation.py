@@ -1,4 +1,4 @@
-"""Before the trainer: its folder, its data, the checkpoint to go on from, and the order that names them all."""
+"""Before the trainer: its folder, its data, the checkpoint to go on from, and what it sees of the worker."""
 
 import hashlib
 import os
@@ -14,11 +14,9 @@ from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs, records
 from stoker.jobs.attempts import Claimed
 from stoker.jobs.resuming import ClaimedCheckpoint
-from stoker.jobs.spec import training_config
 from stoker.training import cache
-from stoker.training.config import CheckpointSource, DatasetSource, Task
+from stoker.training.config import CheckpointSource, DatasetSource
 from stoker.workers.devices import Inventory, cuda_environment
-from stoker.workers.orders import Order
 from stoker.workers.runs import Run
 from stoker.workers.transactions import persist, repeat
 
@@ -64,40 +62,13 @@ def write_verified(path: Path, pieces: Iterable[bytes], sha256: str, check: Call
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Makes what a trainer needs, in the order in which it is needed."""
+    """Brings what a trainer needs to this machine."""
 
     sessions: sessionmaker[Session]
     inventory: Inventory
     environment: dict[str, str]  # what every trainer may see
     cache: Path
     cache_bytes: int  # most that it may hold
-
-    def order(self, run: Run, scratch: Path) -> Order:
-        """All that a trainer is told, once its data and checkpoint are there.
-
-        Raises Interrupted, AttemptClosed, DataDamaged or NotFound (the data set), OSError.
-        """
-        claimed = run.claimed
-        source = self.fetch_dataset(run)
-        checkpoint = self.fetch_checkpoint(run, scratch)
-        task = Task(
-            kind="train",
-            config=training_config(claimed.spec),
-            dataset=source,
-            scratch=str(scratch),
-            checkpoint=checkpoint,
-            threads=max(1, int(claimed.spec.resources.cpus)),
-            device=self.inventory.torch_device(claimed.device_uuids) if claimed.device == "gpu" else "cpu",
-            send_images=True,
-        )
-        return Order(
-            id=str(run.id),
-            task=task.to_document(),
-            environment=self._environment(claimed, scratch, task.threads),
-            scratch=str(scratch),
-            title=f"job {claimed.job_number}",
-            deadline=run.deadline,
-        )
 
     def fetch_dataset(self, run: Run) -> DatasetSource:
         """Bring an upload into the cache, unless it or what is made of it is there; built-ins are the trainer's affair.
@@ -150,6 +121,11 @@ class Preparation:
             what="report_damaged",
         )
 
-    def _environment(self, claimed: Claimed, scratch: Path, threads: int) -> dict[str, str]:
-        own = {"HOME": str(scratch), "TMPDIR": str(scratch), "OMP_NUM_THREADS": str(threads)}
+    def device(self, claimed: Claimed) -> str:
+        """What the trainer calls its device: ``cpu`` or ``cuda:0``."""
+        return self.inventory.torch_device(claimed.device_uuids) if claimed.device == "gpu" else "cpu"
+
+    def environment_of(self, claimed: Claimed) -> dict[str, str]:
+        """The variables that every trainer has, whatever it runs: its processors, its devices and no others."""
+        own = {"OMP_NUM_THREADS": str(max(1, int(claimed.spec.resources.cpus)))}
         return self.environment | own | cuda_environment(claimed.device_uuids)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import exc
@@ -13,26 +14,26 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import AttemptClosed, DataDamaged, NotFound, Unavailable
 from stoker.jobs import attempts
-from stoker.jobs.attempts import Ending, PredictionsRecord
+from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome, State
 from stoker.log import Events
 from stoker.settings import Settings
-from stoker.workers import findings, host, processes
+from stoker.workers import host, processes
 from stoker.workers.devices import Inventory
-from stoker.workers.findings import FindingsRefused
 from stoker.workers.logfile import LogFile
 from stoker.workers.membership import Membership
 from stoker.workers.orders import Order
 from stoker.workers.preparation import Preparation, make_scratch
 from stoker.workers.quarantine import Quarantine
+from stoker.workers.recipes import Recipe
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Interrupted, Run, Runs
 from stoker.workers.storing import Storing
 from stoker.workers.supervision import Sight, Supervision
 from stoker.workers.trainers import ForkServer, Trainer, allowed_environment
 from stoker.workers.transactions import is_passing, once, repeat
-from stoker.workers.verdict import is_complete, judge
+from stoker.workers.verdict import failed, judge
 
 events = Events(__name__)
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -48,6 +49,16 @@ class Ended:
     state: State | None = None  # of the job
     text: str = ""
     failure: Failure | None = None
+
+
+class Kind(Protocol):
+    """One attempt at a job of some kind."""
+
+    def order(self) -> Order:
+        """All that its trainer is told; brings to this machine what the trainer needs."""
+
+    def ending(self, sight: Sight, storing: Storing) -> Ending:
+        """What was seen of the trainer, once that is gone, as an ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +141,14 @@ class Runner:
         """
         try:
             scratch = make_scratch(root, run)
-            order = self._preparation().order(run, scratch)
+            kind = self._kind(run, scratch)
+            order = kind.order()
             run.check()
             sight, storing = self._watch(run, replace(order, deadline=run.deadline), scratch, report)
             self._examine(run, sight)
-            return self._judge(run, sight, scratch, storing)
+            if run.asked is Asked.CLOSED:
+                raise AttemptClosed(run.id)
+            return kind.ending(sight, storing)
         except AttemptClosed:
             raise
         except Interrupted:
@@ -151,6 +165,9 @@ class Runner:
         except Exception as error:
             events.error("run_failed", attempt=run.id)
             return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
+
+    def _kind(self, run: Run, scratch: Path) -> Kind:
+        return Recipe(self._preparation(), run, scratch)
 
     def _preparation(self) -> Preparation:
         visible = allowed_environment(self.environment)
@@ -191,21 +208,6 @@ class Runner:
             return False
         return True
 
-    def _judge(self, run: Run, sight: Sight, scratch: Path, storing: Storing) -> Ending:
-        """Turn what was seen into an ending; a result counts only once it was checked."""
-        if run.asked is Asked.CLOSED:
-            raise AttemptClosed(run.id)
-        if not is_complete(sight) or sight.result is None or sight.predictions is None:
-            return judge(run.asked, sight)
-        try:
-            found = findings.read(scratch, sight.result, sight.predictions)
-            sprite = storing.images(sight.images) if sight.images and sight.images["count"] == found.count else None
-        except FindingsRefused as refusal:
-            return failed("user_error", f"its result was refused: {refusal}")
-        made = PredictionsRecord(found.count, found.packed, found.classes, sprite)
-        accuracy = f"accuracy {found.document['accuracy']:.2%}"
-        return Ending(Outcome.SUCCEEDED, accuracy, result=found.document, predictions=made)
-
     def _finish(self, run: Run, ending: Ending) -> Ended:
         try:
             state = self._store_ending(run, ending)
@@ -241,11 +243,6 @@ class Runner:
         """Take the run's devices out of use if they are not to be trusted; they are still its own."""
         if run.claimed.device_uuids:
             self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
-
-
-def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED) -> Ending:
-    """An attempt that failed, or was lost, by what its supervisor met."""
-    return Ending(outcome, klass, failure=Failure(klass, evidence))
 
 
 def _end(trainer: Trainer) -> None:

@@ -13,6 +13,11 @@ NOT_FOR_TRAINERS = {"worker_lost", "signal", "stalled", "time_limit", "suspected
 REASONS = {Asked.STOP: "worker_stopping", Asked.PREEMPT: "preempted", Asked.CANCEL: "cancelled"}
 
 
+def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED) -> Ending:
+    """An attempt that failed, or was lost, by what its supervisor met."""
+    return Ending(outcome, klass, failure=Failure(klass, evidence))
+
+
 def is_complete(sight: Sight) -> bool:
     """Whether the trainer ended well and handed in a result."""
     return sight.status == 0 and sight.result is not None and sight.predictions is not None
