@@ -43,6 +43,9 @@ class Settings:
     worker_attempts: int = 16  # most attempts at once
     cache_bytes: int = 50 * 10**9  # most that a worker's cache of data sets holds, apart from those in use; 0: no limit
     worker_devices: str = "auto"  # auto: what NVML lists; none; fake:FILE.json for tests
+    confinement: str = field(default="required", metadata={"choices": ("required", "best-effort")})  # of jobs' code
+    network: str = field(default="open", metadata={"choices": ("none", "open")})  # the most that a job may ask for
+    readable: str | None = None  # folders of the host that jobs may read, separated by colons
 
     lease_seconds: float = 15.0  # a silent worker's jobs are taken away after this
     claim_seconds: float = 15.0  # a placed job that nobody claims goes back to the queue
@@ -64,6 +67,11 @@ class Settings:
     def cache(self) -> Path:
         """Decoded data sets and downloads; may be deleted at any time while no job runs."""
         return self.home / "cache"
+
+    @property
+    def readable_folders(self) -> tuple[str, ...]:
+        """The folders of ``readable``, absolute."""
+        return tuple(folder for folder in (self.readable or "").split(":") if folder)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -88,7 +96,15 @@ def load(environ: Mapping[str, str]) -> Settings:
             raise SettingInvalid(name, "no such setting", f"did you mean {near[0]}?" if near else "see .env.example")
         if text:
             values[setting.name] = _parse(name, text, hints[setting.name])
+            _check(name, text, setting.metadata.get("choices"))
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _check(name: str, text: str, choices: tuple[str, ...] | None) -> None:
+    if choices and text not in choices:
+        raise SettingInvalid(name, f"{text!r} is not known", f"use {' or '.join(choices)}")
+    if name == "STOKER_READABLE" and not all(folder.startswith("/") for folder in text.split(":") if folder):
+        raise SettingInvalid(name, f"{text!r} names a folder that is not absolute", "separate /folder and /other by :")
 
 
 def _read_secret(name: str, path: Path) -> str:

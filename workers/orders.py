@@ -18,6 +18,7 @@ class Order:
     scratch: str  # folder: its HOME, TMPDIR and working directory
     title: str  # seen in ps
     deadline: float  # CLOCK_BOOTTIME at which it freezes unless renewed
+    confinement: dict[str, Any] | None = None  # as ``sandbox.Confinement.to_document`` writes it; None: not confined
 
     def packet(self) -> bytes:
         """The order as one packet; raises ValueError when it is too long."""
