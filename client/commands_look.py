@@ -74,7 +74,11 @@ def _progress(progress: dict[str, Any]) -> str:
     if not progress:
         return ""
     epoch, epochs, step, steps = (progress.get(key) for key in ("epoch", "epochs", "step", "steps"))
-    return f"{percent(progress.get('fraction'))}  epoch {epoch}/{epochs}  step {step}/{steps}"
+    trained = f"{percent(progress.get('fraction'))}  epoch {epoch}/{epochs}  step {step}/{steps}"
+    if not (cell := progress.get("cell")):
+        return trained
+    running = f"cell {cell['index']}/{cell['count']}: {safe(cell['source'])}"
+    return f"{trained}  {running}" if epochs else running
 
 
 def _flat(section: dict[str, Any] | None) -> str:

@@ -51,7 +51,7 @@ class JobView:
     priority: str
     tags: list[str]
     spec: dict[str, Any]
-    progress: dict[str, Any] | None  # epoch, epochs, step, steps (completed), fraction, phase, images_per_second
+    progress: dict[str, Any] | None  # epoch, epochs, step, steps (completed), fraction, phase, images_per_second, cell
     attempt: int | None  # ordinal of the latest; none before the first
     attempt_id: UUID | None
     worker: str | None

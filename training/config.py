@@ -1,16 +1,14 @@
 """What a trainer is told to do, as frozen dataclasses. Imports no torch: API, client and workers read it too."""
 
 import dataclasses
-import difflib
 import re
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from stoker.errors import InvalidInput
+from stoker.training.reading import choose, jsonable, read, within
 
-T = TypeVar("T")
 BUILTIN_DATASETS = ("cifar10", "cifar100", "mnist", "fashion-mnist", "digits")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "one-cycle")
@@ -51,10 +49,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Raise InvalidInput for a value out of range."""
-        _choose("optimizer.name", self.name, OPTIMIZERS)
-        _within("optimizer.lr", self.lr, 1e-12, 1e3)
-        _within("optimizer.momentum", self.momentum, 0, 0.9999)
-        _within("optimizer.weight_decay", self.weight_decay, 0, 1e3)
+        choose("optimizer.name", self.name, OPTIMIZERS)
+        within("optimizer.lr", self.lr, 1e-12, 1e3)
+        within("optimizer.momentum", self.momentum, 0, 0.9999)
+        within("optimizer.weight_decay", self.weight_decay, 0, 1e3)
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             raise InvalidInput(
                 "optimizer.nesterov", "needs sgd with a momentum above 0", "set momentum, or leave it out"
@@ -69,7 +67,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         """Raise InvalidInput for an unknown name."""
-        _choose("schedule.name", self.name, SCHEDULES)
+        choose("schedule.name", self.name, SCHEDULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Augmentation:
     def parse(cls, text: str) -> Self:
         """Read one item of ``augment``; raises InvalidInput."""
         match = re.fullmatch(r"([a-z]{1,20})(?:\(([0-9]{1,4})\))?", text)
-        _choose("augment", match[1] if match else text, tuple(AUGMENTS))
+        choose("augment", match[1] if match else text, tuple(AUGMENTS))
         assert match is not None  # a text that does not match is no known name  # noqa: S101
         limits = AUGMENTS[match[1]]
         if limits is None:
@@ -118,14 +116,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise InvalidInput for a value out of range."""
-        _choose("model", self.model, known_models())
-        _choose("precision", self.precision, PRECISIONS)
-        _within("epochs", self.epochs, 1, 100_000)
-        _within("batch_size", self.batch_size, 1, 65_536)
-        _within("label_smoothing", self.label_smoothing, 0, 0.9999)
-        _within("validation", self.validation, 0, 0.5)
-        _within("max_bad_images", self.max_bad_images, 0, 10**9)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        choose("model", self.model, known_models())
+        choose("precision", self.precision, PRECISIONS)
+        within("epochs", self.epochs, 1, 100_000)
+        within("batch_size", self.batch_size, 1, 65_536)
+        within("label_smoothing", self.label_smoothing, 0, 0.9999)
+        within("validation", self.validation, 0, 0.5)
+        within("max_bad_images", self.max_bad_images, 0, 10**9)
+        within("seed", self.seed, 0, 2**63 - 1)
         for text in self.augment:
             Augmentation.parse(text)
         self._check_checkpoints()
@@ -138,7 +136,7 @@ class TrainConfig:
         for name in ("checkpoint_every_epochs", "checkpoint_every_steps"):
             every = getattr(self, name)
             if every is not None:
-                _within(name, every, 1, 10**9)
+                within(name, every, 1, 10**9)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
@@ -148,11 +146,11 @@ class TrainConfig:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read what ``to_document`` made; raises InvalidInput with the field, the value and what is allowed."""
-        return _read(cls, document, "")
+        return read(cls, document, "")
 
     def to_document(self) -> dict[str, Any]:
         """Return the config as JSON types."""
-        return _jsonable(dataclasses.asdict(self))
+        return jsonable(dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +171,7 @@ class CheckpointSource:
     path: str
     sha256: str  # 64 hexadecimal digits, checked before anything else is read
     step: int = 0
+    epoch: int = 0  # completed
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +189,8 @@ class Task:
 
     def __post_init__(self) -> None:
         """Raise InvalidInput for a value out of range."""
-        _choose("kind", self.kind, KINDS)
-        _within("threads", self.threads, 1, 4096)
+        choose("kind", self.kind, KINDS)
+        within("threads", self.threads, 1, 4096)
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", self.device):
             raise InvalidInput("device", f"{self.device!r} is no device", "use cpu or cuda:0")
         if self.kind == "evaluate" and self.checkpoint is None:
@@ -200,67 +199,53 @@ class Task:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read what ``to_document`` made; raises InvalidInput."""
-        return _read(cls, document, "")
+        return read(cls, document, "")
 
     def to_document(self) -> dict[str, Any]:
         """Return the task as JSON types."""
-        return _jsonable(dataclasses.asdict(self))
+        return jsonable(dataclasses.asdict(self))
 
 
-def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _jsonable(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-    }
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How often a checkpoint is due."""
+
+    unit: str = "epoch"  # epoch | step
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInput for a value out of range."""
+        choose("every.unit", self.unit, ("epoch", "step"))
+        within("every.count", self.count, 1, 10**9)
 
 
-def _read(kind: type[T], document: object, prefix: str) -> T:
-    if not isinstance(document, Mapping):
-        raise InvalidInput(prefix.rstrip(".") or "document", f"{_show(document)} is not a mapping", "use `name: value`")
-    hints = typing.get_type_hints(kind)
-    for key in document:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            raise InvalidInput(
-                f"{prefix}{key!s:.60}", "unknown field", f"did you mean {near[0]}?" if near else "remove it"
-            )
-    values = {key: _value(hints[key], value, f"{prefix}{key}") for key, value in document.items()}
-    for known in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if known.name not in values and known.default is MISSING and known.default_factory is MISSING:
-            raise InvalidInput(f"{prefix}{known.name}", "missing", "give it")
-    return kind(**values)
+@dataclass(frozen=True, slots=True)
+class NotebookTask:
+    """What ``python -m stoker.training.notebook`` is to run."""
+
+    path: str  # of the .ipynb, from the working directory
+    parameters: dict[str, Any] = field(default_factory=dict)  # JSON; set after the cell tagged `parameters`
 
 
-def _value(hint: Any, value: object, name: str) -> object:
-    options = typing.get_args(hint) if hint is not tuple and typing.get_origin(hint) is not tuple else ()
-    if value is None and type(None) in options:
-        return None
-    kind = next((option for option in options if option is not type(None)), hint)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read(kind, value, f"{name}.")
-    if typing.get_origin(kind) is tuple:
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise InvalidInput(name, f"{_show(value)} is not a list of texts", "write [flip, translate(4)]")
-    if kind is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    if type(value) is not kind:  # also refuses true as a number
-        raise InvalidInput(name, f"{_show(value)} is not of type {kind.__name__}", "give a value of that type")
-    return value
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """What a script or notebook finds, as JSON, in the file that STOKER_RUN names; read by ``current_run()``."""
 
+    job: int  # its number
+    attempt: int  # 1, 2, … within the job
+    scratch: str  # folder for the files that messages name
+    output: str  # folder whose files are kept with the job
+    data: str  # folder with one folder for each of the job's data sets
+    checkpoint: CheckpointSource | None = None  # to go on from
+    every: Interval = field(default_factory=Interval)
+    channel: int = 3  # descriptor of the socket to the supervisor
+    notebook: NotebookTask | None = None
 
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value in choices:
-        return
-    near = difflib.get_close_matches(value, choices, n=3) or choices[:6]
-    raise InvalidInput(name, f"no {name} {value[:60]!r}", f"choose {', '.join(near)}")
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read what ``to_document`` made; raises InvalidInput."""
+        return read(cls, document, "")
 
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:  # also false for NaN
-        raise InvalidInput(name, f"{_show(value)} is out of range", f"use {least:g} to {most:g}")
-
-
-def _show(value: object) -> str:
-    """Return a short form of a value; an integer of thousands of digits cannot be turned into text at all."""
-    return "this integer" if isinstance(value, int) and abs(value) > 2**64 else f"{value!r:.60}"
+    def to_document(self) -> dict[str, Any]:
+        """Return the task as JSON types."""
+        return jsonable(dataclasses.asdict(self))

@@ -89,6 +89,7 @@ SCHEMAS: Mapping[str, Mapping[str, Check]] = {
     },
     "predictions": {"path": _FILE_NAME, "count": _count},
     "result": {"path": _FILE_NAME},
+    "cell": {"index": _count, "count": _count, "source": _text(200)},  # of a notebook: the one that runs, from 1
     "note": {"text": _text(4000)},
     "failure": {"class": _matches(_CLASS), "evidence": _text(16000), "fix": _text(4000)},
     "stopped": {"step": _count},

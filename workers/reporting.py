@@ -37,13 +37,22 @@ class Report:
         self._cut: Batch | None = None
         self._number = 0
         self._progress: dict[str, Any] | None = None
+        self._cell: dict[str, Any] = {}  # of a notebook, the one that runs
         self._metrics: dict[str, tuple[list[int], list[float]]] = {}
         self._points, self._log, self._notes = 0, "", list[str]()
 
     def progress(self, message: dict[str, Any]) -> None:
         """Keep the latest progress."""
         with self._gathering:
-            self._progress = {name: value for name, value in message.items() if name != "type"}
+            self._progress = {name: value for name, value in message.items() if name != "type"} | self._cell
+
+    def cell(self, message: dict[str, Any]) -> None:
+        """Keep which cell of a notebook runs: part of the progress from now on, and all of it until there is more."""
+        index, count = message["index"], message["count"]
+        with self._gathering:
+            self._cell = {"cell": {"index": index, "count": count, "source": message["source"]}}
+        begun = {"epoch": 0, "epochs": 0, "step": max(0, index - 1), "steps": count, "images_per_second": None}
+        self.progress({"phase": "train", **begun})
 
     def metrics(self, message: dict[str, Any]) -> None:
         """Keep points of a curve."""

@@ -116,11 +116,8 @@ class Supervision:
 
     def _take(self, message: dict[str, Any]) -> None:
         kind = message["type"]
-        if kind == "progress":
-            self._report.progress(message)
-            position = (message["phase"], message["epoch"], message["step"])
-            if position != self._position or message["phase"] == "prepare":
-                self._position, self._moved = position, self._active()
+        if kind in ("progress", "cell"):
+            self._take_progress(message)
         elif kind == "metrics":
             self._report.metrics(message)
         elif kind == "first_step":
@@ -135,6 +132,17 @@ class Supervision:
             self.sight.stopped = True
         if self._first_step_due:
             self._first_step_due = not self._on_first_step()
+
+    def _take_progress(self, message: dict[str, Any]) -> None:
+        """Pass on how far it has come; a stall is judged by whether that is further than before."""
+        if message["type"] == "cell":
+            self._report.cell(message)
+            position = ("cell", message["index"], 0)
+        else:
+            self._report.progress(message)
+            position = (message["phase"], message["epoch"], message["step"])
+        if position != self._position or message.get("phase") == "prepare":
+            self._position, self._moved = position, self._active()
 
     def _answer(self) -> None:
         """Begin to do what is asked."""

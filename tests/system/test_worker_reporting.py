@@ -75,6 +75,22 @@ def test_the_points_before_a_checkpoint_are_stored_before_its_row(
     assert (stored_before, parts.count(Checkpoint), storing.refused) == ([1], 1, [])
 
 
+def test_the_cell_that_runs_stays_with_the_progress_that_its_code_reports(parts: Parts) -> None:
+    run = parts.claim()
+    report = parts.report(run)
+    report.cell({"type": "cell", "index": 2, "count": 5, "source": "train()"})
+    report.write_all(lambda: True)
+    (attempt,) = parts.queue.attempts(parts.number)
+    cell = {"index": 2, "count": 5, "source": "train()"}
+    assert attempt.progress is not None
+    assert (attempt.progress["step"], attempt.progress["steps"], attempt.progress["cell"]) == (1, 5, cell)
+    report.progress({"type": "progress", "phase": "train", "epoch": 1, "epochs": 3, "step": 40, "steps": 120})
+    report.write_all(lambda: True)
+    (attempt,) = parts.queue.attempts(parts.number)
+    assert attempt.progress is not None
+    assert (attempt.progress["step"], attempt.progress["cell"]) == (40, cell)
+
+
 def test_what_was_committed_without_an_answer_is_stored_once(parts: Parts) -> None:
     run = parts.claim()
     report = parts.report(run, unanswered(parts))

@@ -49,7 +49,12 @@ class Clock:
         return self.seconds
 
 
-@pytest.mark.parametrize("message", [PROGRESS, CHECKPOINT, FAILURE, metrics(1, 2), {"type": "stopped", "step": 3}])
+CELL = {"type": "cell", "index": 3, "count": 12, "source": "net = Net()"}
+
+
+@pytest.mark.parametrize(
+    "message", [PROGRESS, CHECKPOINT, FAILURE, CELL, metrics(1, 2), {"type": "stopped", "step": 3}]
+)
 def test_a_good_message_is_taken_as_it_is(message: dict[str, object]) -> None:
     assert parse(line(message)) == message
 
@@ -82,6 +87,8 @@ def test_keys_beyond_the_schema_are_left_out() -> None:
         FAILURE | {"class": "No Such Class"},
         FAILURE | {"evidence": "x" * 20_000},
         FAILURE | {"evidence": "a\0b"},
+        CELL | {"index": -1},
+        CELL | {"source": "x" * 201},
         {"type": "note", "text": "\ud800"},
         metrics(1) | {"values": [1.0, 2.0]},
         metrics(1) | {"key": "<script>"},
