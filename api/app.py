@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from stoker.api import (
     datasets,
     health,
     jobs,
+    people,
     predictions,
     problems,
     records,
@@ -36,7 +38,8 @@ from stoker.jobs.database import connect, sessions
 from stoker.jobs.spec import JobSpec
 from stoker.settings import Settings
 
-ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts)
+ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts, people)
+BODIES = (accounts.NewToken, people.NewTeam, people.TeamChange, people.NewUser, people.UserChange)
 POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
 
 
@@ -122,8 +125,10 @@ def _description(app: FastAPI) -> APIRouter:
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    models = [(JobSpec, "validation"), (accounts.NewToken, "validation")]
-    _, bodies = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
+        (model, "validation") for model in (JobSpec, *BODIES)
+    ]
+    _, bodies = models_json_schema(models, ref_template="#/components/schemas/{model}")
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {}).update(bodies["$defs"])
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

@@ -43,6 +43,9 @@ COMMANDS = {
     "preempt": ("stoker.client.commands_steer", "preempt", "Ask a running job to make room for a while."),
     "workers": ("stoker.client.commands_list", "workers", "List workers, what they offer and what is used."),
     "simulate": ("stoker.client.simulate", "command", "Say how full a fleet would get, from CSV files."),
+    "team": ("stoker.client.commands_admin", "team", "Add, list, change and remove teams."),
+    "user": ("stoker.client.commands_admin", "user", "Add, list and change users."),
+    "token": ("stoker.client.commands_admin", "token", "Make, list and revoke tokens."),
     "dataset": ("stoker.client.commands_dataset", "dataset", "Add and list data sets."),
 }
 

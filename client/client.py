@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from stoker import settings as settings_module
 from stoker.client.access import resolve
+from stoker.client.administration import Administration
 from stoker.client.job import Job, pages
 from stoker.client.transport import Transport
 from stoker.client.uploads import Progress, Upload
@@ -33,6 +34,7 @@ class Client:
         self.access = resolve(settings_module.load(os.environ), url, token)
         self.url = self.access.url
         self._transport = Transport(self.access)
+        self.administration = Administration(self._transport)
 
     def __enter__(self) -> Self:
         return self

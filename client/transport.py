@@ -54,6 +54,10 @@ class Transport:
         """POST something that is the same twice as once, such as a cancel; tried up to four times."""
         return self._answer(self._repeated("POST", path, params=given(params)))
 
+    def send(self, method: str, path: str, document: Any = None, **params: Any) -> Any:
+        """Send one JSON document, or none, by another method; never repeated."""
+        return self._answer(self._once(method, path, json=document, params=given(params)))
+
     def upload(self, path: str, body: Iterable[bytes], *, content_type: str, size: int, **params: Any) -> Any:
         """Send ``size`` bytes as they come; never repeated. The server may check them for ten minutes."""
         headers = {"Content-Type": content_type, "Content-Length": str(size)}

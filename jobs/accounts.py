@@ -4,6 +4,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -73,10 +74,11 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def add_token(session: Session, user: User, name: str) -> str:
-    """Give a user a new token, and return it: it is shown this once."""
+def add_token(session: Session, user: User, name: str, *, good_seconds: float | None = None) -> str:
+    """Give a user a new token, good for so long or until it is revoked, and return it: it is shown this once."""
     token = new_token()
-    session.add(Token(user_id=user.id, name=name, sha256=digest(token)))
+    expires = None if good_seconds is None else func.now() + timedelta(seconds=good_seconds)
+    session.add(Token(user_id=user.id, name=name, sha256=digest(token), expires_at=expires))
     session.flush()
     return token
 
@@ -105,7 +107,7 @@ def authenticate(session: Session, token: str) -> Caller:
 
 
 def list_tokens(session: Session, user_id: int, limit: int = 500, after: str | None = None) -> Page[Token]:
-    """A user's own tokens that are not revoked, the latest first."""
+    """A user's tokens that are not revoked, the latest first."""
     mine = select(Token).where(Token.user_id == user_id, Token.revoked_at.is_(None))
     if (last := position("token", after)) is not None:
         mine = mine.where(Token.id < last)
@@ -114,7 +116,7 @@ def list_tokens(session: Session, user_id: int, limit: int = 500, after: str | N
 
 
 def revoke_token(session: Session, user_id: int, token_id: int) -> None:
-    """Take a user's own token out of use; once more changes nothing.
+    """Take a user's token out of use; once more changes nothing.
 
     Raises NotFound: the user has no such token.
     """
