@@ -12,7 +12,7 @@ from stoker.jobs.fit import WHOLE, Demand, Node, Unit
 from stoker.jobs.mix import MOVED, Mix, Shape, shape_of
 from stoker.jobs.models import Device, Incarnation, Job, Lease, Worker
 from stoker.jobs.placement import LeastLoss
-from stoker.jobs.planner import Candidate
+from stoker.jobs.situation import Candidate
 
 WINDOW = 64  # jobs of one team, priority and shape that one pass looks at
 WHOLE_MILLI = 1000  # of a device
@@ -43,7 +43,7 @@ def queue_window(session: Session) -> list[Candidate]:
     fewer than ``WINDOW`` of one kind; the next pass sees the rest.
     """
     place = func.row_number().over(
-        partition_by=(Job.team_id, Job.priority, Job.shape, Job.pinned_machine), order_by=Job.number
+        partition_by=(Job.team_id, Job.priority, Job.shape, Job.pinned_machine), order_by=(Job.own_order, Job.number)
     )
     ready = (
         select(
@@ -51,6 +51,10 @@ def queue_window(session: Session) -> list[Candidate]:
             Job.priority,
             Job.spec["resources"].label("resources"),
             Job.pinned_machine,
+            Job.team_id,
+            Job.owner_id,
+            Job.own_order,
+            func.extract("epoch", Job.queued_at).label("queued_at"),
             place.label("place"),
         )
         .where(Job.state == "queued", Job.held.is_(False), Job.cancel_requested_at.is_(None))
@@ -58,7 +62,18 @@ def queue_window(session: Session) -> list[Candidate]:
         .subquery()
     )
     rows = session.execute(select(ready).where(ready.c.place <= WINDOW))
-    return [Candidate(row.number, row.priority, demand_of(row.resources, row.pinned_machine)) for row in rows]
+    return [
+        Candidate(
+            row.number,
+            row.priority,
+            demand_of(row.resources, row.pinned_machine),
+            team=row.team_id,
+            user=row.owner_id,
+            own_order=row.own_order,
+            queued_at=float(row.queued_at),
+        )
+        for row in rows
+    ]
 
 
 class RecentMix:

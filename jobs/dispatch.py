@@ -11,14 +11,15 @@ from stoker.errors import MoveRefused
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.capacity import demand_of, live_fleet, queue_window
 from stoker.jobs.fit import WHOLE
-from stoker.jobs.fleet import DISPATCH_LOCK
+from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
 from stoker.jobs.leases import broker_down, outgoing
 from stoker.jobs.lifecycle import PLACE, AttemptState, State
 from stoker.jobs.models import Allocation, Attempt, Device, Incarnation, Job, Worker
 from stoker.jobs.moves import apply
 from stoker.jobs.placement import LeastLoss, Rule
-from stoker.jobs.planner import Placement, plan, why_not
+from stoker.jobs.planner import plan, why_not
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
+from stoker.jobs.situation import Placement, Situation
 
 _WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
 
@@ -45,7 +46,7 @@ def dispatch(session: Session, rule: Rule | None = None) -> Pass:
     queue = queue_window(session)
     if not queue or broker_down(session):
         return Pass((), seen)
-    made = plan(queue, live_fleet(session), rule or LeastLoss())
+    made = plan(Situation(database_clock(session), queue, live_fleet(session)), rule or LeastLoss())
     placed = [attempt for placement in made.placements if (attempt := _place(session, placement)) is not None]
     return Pass(tuple(outgoing(session, placed)), seen)
 

@@ -20,6 +20,7 @@ class Demand:
     gpu_types: tuple[str, ...] = ()  # models that do; empty: any
     machine: str | None = None  # once it made a step: the only kind of machine on which it goes on exactly
     gpu_milli: int = WHOLE  # of each device; all of it unless less is asked for
+    team: int | None = None  # only of one that asks for a part of a device: shared within one team alone
 
     def takes(self, capacity_milli: int) -> int:
         """Thousandths that the job holds of a device that offers so many."""
@@ -39,6 +40,7 @@ class Unit:
     memory_bytes: int
     free_milli: int
     capacity_milli: int
+    team: int | None = None  # whose jobs hold parts of it; None: nobody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Node:
     attempts_limit: int
     attempts_free: int
     units: tuple[Unit, ...] = ()
+    pool: str = "default"
+    fractions: bool = True  # whether its pool lets jobs share a device
+    data: frozenset[str] = frozenset()  # the data sets that it has at hand
 
     def emptied(self) -> "Node":
         """The same worker with nothing running on it."""

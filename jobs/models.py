@@ -2,8 +2,8 @@
 
 from stoker.jobs.base import Base
 from stoker.jobs.tables_content import Blob, BlobChunk, Chunk, CodeSnapshot, Dataset
-from stoker.jobs.tables_fleet import Device, Incarnation, Worker
-from stoker.jobs.tables_people import IdempotencyKey, Team, Token, User
+from stoker.jobs.tables_fleet import Device, Incarnation, Worker, WorkerData
+from stoker.jobs.tables_people import IdempotencyKey, Pool, Team, TeamQuota, Token, Usage, User
 from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Predictions, Result, Sprite
 from stoker.jobs.tables_work import Allocation, Attempt, Dependency, Event, Job, Lease, Reservation
 
@@ -26,12 +26,16 @@ __all__ = [
     "Lease",
     "LogChunk",
     "MetricSegment",
+    "Pool",
     "Predictions",
     "Reservation",
     "Result",
     "Sprite",
     "Team",
+    "TeamQuota",
     "Token",
+    "Usage",
     "User",
     "Worker",
+    "WorkerData",
 ]

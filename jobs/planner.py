@@ -1,30 +1,12 @@
 """The pure function that decides whose turn it is and where each job runs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from stoker.jobs.fit import Demand, Node, Spot, devices_for, misfit
+from stoker.jobs.fit import Demand, Node, devices_for, misfit
 from stoker.jobs.placement import Board, Rule
 from stoker.jobs.reasons import NEXT, NO_WORKER, Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A queued job as the planner sees it."""
-
-    number: int
-    priority: int  # 0 low to 3 urgent
-    demand: Demand
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """A decision: this job, there."""
-
-    number: int
-    demand: Demand
-    spot: Spot
+from stoker.jobs.situation import Candidate, Placement, Preemption, Reservation, Situation
 
 
 @dataclass(frozen=True)
@@ -34,6 +16,9 @@ class Plan:
     placements: tuple[Placement, ...]
     waiting: tuple[Candidate, ...]  # in the order of their turn
     left: tuple[Node, ...]  # the workers once all that is placed runs
+    preemptions: tuple[Preemption, ...] = ()
+    reservations: tuple[Reservation, ...] = ()  # all that hold from now on
+    complete: bool = True  # False: the window ended before the plan did; another pass goes on
 
     @cached_property
     def reasons(self) -> dict[int, Reason]:
@@ -42,16 +27,16 @@ class Plan:
         return {job.number: found[job.demand] for job in self.waiting}
 
 
-def plan(queue: Iterable[Candidate], fleet: Iterable[Node], rule: Rule) -> Plan:
+def plan(situation: Situation, rule: Rule) -> Plan:
     """Place jobs in the order of their turn: higher priority first, then lower number.
 
     A job that does not fit is passed by those behind it that do. Capacity promised here is never promised twice.
     """
-    board = Board(fleet, rule)
+    board = Board(situation.fleet, rule)
     placements: list[Placement] = []
     waiting: list[Candidate] = []
     full: set[Demand] = set()  # equal demands fit alike, and nothing is freed during a pass
-    for job in sorted(queue, key=turn):
+    for job in sorted(situation.queue, key=turn):
         spot = None if job.demand in full else board.choose(job.demand)
         if spot is None:
             full.add(job.demand)
@@ -62,9 +47,9 @@ def plan(queue: Iterable[Candidate], fleet: Iterable[Node], rule: Rule) -> Plan:
     return Plan(tuple(placements), tuple(waiting), tuple(board.nodes))
 
 
-def turn(job: Candidate) -> tuple[int, int]:
+def turn(job: Candidate) -> tuple[int, int, int]:
     """The key by which jobs take turns."""
-    return (-job.priority, job.number)
+    return (-job.priority, job.own_order, job.number)
 
 
 def why_not(demand: Demand, nodes: list[Node]) -> Reason:

@@ -6,6 +6,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stoker.jobs.base import Base, Now, Serial, Time
+from stoker.jobs.tables_people import Pool
 
 
 class Worker(Base):
@@ -20,6 +21,7 @@ class Worker(Base):
 
     id: Mapped[Serial]
     name: Mapped[str] = mapped_column(unique=True)
+    pool: Mapped[str] = mapped_column(ForeignKey(Pool.name), server_default="default", index=True)
     cpus_milli: Mapped[int]
     cpus_used_milli: Mapped[int] = mapped_column(server_default="0")
     memory_bytes: Mapped[int]
@@ -73,3 +75,13 @@ class Device(Base):
     used_milli: Mapped[int] = mapped_column(server_default="0")
     quarantined_at: Mapped[Time | None]
     quarantine_reason: Mapped[str | None]
+
+
+class WorkerData(Base):
+    """A data set that a worker has used, and so most likely still has in its cache."""
+
+    __tablename__ = "worker_data"
+
+    worker_id: Mapped[int] = mapped_column(ForeignKey(Worker.id), primary_key=True)
+    data: Mapped[str] = mapped_column(primary_key=True)  # a built-in's name, or # and the id of a data set
+    used_at: Mapped[Now]

@@ -32,6 +32,46 @@ class User(Base):
     created_at: Mapped[Now]
 
 
+class Pool(Base):
+    """Workers that are shared out together, by the name that they gave; made by the first worker that names it."""
+
+    __tablename__ = "pools"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    fractions: Mapped[bool] = mapped_column(server_default="false")  # jobs of one team may share a device
+    created_at: Mapped[Now]
+
+
+class TeamQuota(Base):
+    """What a team is guaranteed in a pool, and the most that it may use there at once."""
+
+    __tablename__ = "quotas"
+    __table_args__ = (
+        CheckConstraint("gpus_milli >= 0 AND cpus_milli >= 0", name="guarantee_positive"),
+        CheckConstraint("gpus_limit_milli >= gpus_milli", name="gpus_limit_above"),
+        CheckConstraint("cpus_limit_milli >= cpus_milli", name="cpus_limit_above"),
+    )
+
+    team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), primary_key=True)
+    pool: Mapped[str] = mapped_column(ForeignKey(Pool.name), primary_key=True)
+    gpus_milli: Mapped[int] = mapped_column(server_default="0")
+    cpus_milli: Mapped[int] = mapped_column(server_default="0")
+    gpus_limit_milli: Mapped[int | None]  # none: it may borrow whatever is idle
+    cpus_limit_milli: Mapped[int | None]
+
+
+class Usage(Base):
+    """Device-seconds of a user's attempts that have ended, decayed up to ``counted_at``."""
+
+    __tablename__ = "usages"
+    __table_args__ = (CheckConstraint("device_seconds >= 0", name="device_seconds_positive"),)
+
+    team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), primary_key=True)  # of the user at that time
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id), primary_key=True, index=True)
+    device_seconds: Mapped[float]
+    counted_at: Mapped[Time]
+
+
 class Token(Base):
     """A bearer token, of which only the SHA-256 is kept."""
 

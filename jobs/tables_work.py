@@ -27,12 +27,14 @@ class Job(Base):
         CheckConstraint("(finished_at IS NOT NULL) = (state IN ('succeeded', 'failed', 'cancelled'))", name="finished"),
         CheckConstraint("(failure IS NOT NULL) = (state = 'failed')", name="failure"),
         Index(
-            "ix_jobs_turn",
+            "ix_jobs_turn",  # what stoker.jobs.window reads
             "team_id",
+            "owner_id",
             "priority",
             "shape",
+            "own_order",
             "number",
-            postgresql_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued' AND NOT held AND cancel_requested_at IS NULL"),
         ),
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
@@ -46,6 +48,7 @@ class Job(Base):
     spec: Mapped[dict[str, Any]]
     tags: Mapped[list[str]]
     priority: Mapped[int]  # 0 low, 1 normal, 2 high, 3 urgent
+    own_order: Mapped[int] = mapped_column(server_default="0")  # among the owner's: lowest first, then lowest number
     shape: Mapped[bytes] = mapped_column(LargeBinary)  # digest of what the planner looks at: equal shapes fit alike
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey(Dataset.id), index=True)  # pinned at submit
     state: Mapped[str]
@@ -62,6 +65,7 @@ class Job(Base):
         ForeignKey("checkpoints.id", use_alter=True, name="fk_jobs_latest_checkpoint_id_checkpoints"), index=True
     )
     pinned_machine: Mapped[str | None]  # device model and instruction set, from the first step on
+    preempted_at: Mapped[Time | None]  # when it last had to make room
     created_at: Mapped[Now]
     queued_at: Mapped[Time | None]
     started_at: Mapped[Time | None]  # first claim
@@ -102,10 +106,12 @@ class Attempt(Base):
     device: Mapped[str]  # cpu | gpu
     cpus_milli: Mapped[int]  # held while not ended
     memory_bytes: Mapped[int]
+    gpus_milli: Mapped[int] = mapped_column(server_default="0")  # of all its devices together
     resumed_from_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id", use_alter=True), index=True)
     resumed_step: Mapped[int] = mapped_column(server_default="0")  # rows of earlier attempts count up to here
     preempt_requested_at: Mapped[Time | None]
     preempt_reason: Mapped[str | None]
+    preempt_for: Mapped[int | None] = mapped_column(ForeignKey(Job.number))  # the job that gets the room
     failure: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]  # phase, epoch, epochs, step, steps, images_per_second
     progressed_at: Mapped[Time | None]
@@ -144,15 +150,17 @@ class Lease(Base):
 
 
 class Reservation(Base):
-    """Devices promised to a job that cannot start yet."""
+    """A place promised to a job that cannot start yet."""
 
     __tablename__ = "reservations"
-    __table_args__ = (CheckConstraint("milli > 0", name="milli_positive"),)
 
     job_number: Mapped[int] = mapped_column(ForeignKey(Job.number, ondelete="CASCADE"), primary_key=True)
-    device_id: Mapped[int] = mapped_column(ForeignKey(Device.id), primary_key=True, index=True)
-    milli: Mapped[int]
-    expires_at: Mapped[Time]
+    worker_id: Mapped[int] = mapped_column(ForeignKey(Worker.id), index=True)
+    device: Mapped[str]  # cpu | gpu
+    devices: Mapped[list[int]]  # ids; empty on a CPU
+    made_at: Mapped[Time]
+    starts_at: Mapped[Time | None]  # the first start that was promised
+    expires_at: Mapped[Time | None]  # what victims freed is held so long; none: while the job waits
 
 
 class Event(Base):

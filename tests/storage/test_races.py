@@ -23,6 +23,7 @@ from stoker.jobs.models import Attempt, Blob, Checkpoint, Chunk, Job, Lease, Wor
 from stoker.jobs.placement import LeastLoss
 from stoker.jobs.planner import plan
 from stoker.jobs.records import Batch, add_checkpoint, best_checkpoints, report_damaged, write_batch
+from stoker.jobs.situation import Situation
 from stoker.jobs.steering import ParentFailed, retry, set_held
 from stoker.jobs.submissions import cancel
 from stoker.jobs.sweep import Contact, sweep
@@ -118,10 +119,10 @@ def test_the_window_gives_the_placements_of_the_whole_queue(queue: Queue, monkey
     queue.worker(cpus=7)
     with queue.factory() as session:
         fleet = live_fleet(session)
-        whole = plan(queue_window(session), fleet, LeastLoss()).placements
+        whole = plan(Situation(0.0, queue_window(session), fleet), LeastLoss()).placements
         for window in (14, 15, 16):  # nothing more than 14 of half a CPU fits
             monkeypatch.setattr(capacity, "WINDOW", window)
-            assert plan(queue_window(session), fleet, LeastLoss()).placements == whole
+            assert plan(Situation(0.0, queue_window(session), fleet), LeastLoss()).placements == whole
 
 
 def test_one_incident_makes_a_worker_suspect_once(queue: Queue) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from stoker.jobs.fit import Demand, Node, Spot, Unit, fits, misfit
 from stoker.jobs.mix import Arrivals, Mix, Shape, shape_of
 from stoker.jobs.placement import Board, LeastLoss
-from stoker.jobs.planner import Candidate, plan
+from stoker.jobs.planner import plan
 from stoker.jobs.simulation import Learning
+from stoker.jobs.situation import Candidate, Situation
 from stoker.jobs.worth import Weights, Worth
 
 GB = 10**9
@@ -93,11 +94,8 @@ def test_what_is_remembered_changes_no_choice(steps: list[tuple[Demand, bool]], 
 def test_dispatch_and_simulation_decide_alike(asked: list[Demand], fleet: list[Node]) -> None:
     """The planner places a queue in order; the simulation meets the same jobs as arrivals."""
     history = asked[:7]
-    planned = plan(
-        [Candidate(number, 1, demand) for number, demand in enumerate(asked)],
-        fleet,
-        LeastLoss(Arrivals(map(shape_of, history)).mix()),
-    )
+    queue = [Candidate(number, 1, demand) for number, demand in enumerate(asked)]
+    planned = plan(Situation(0.0, queue, fleet), LeastLoss(Arrivals(map(shape_of, history)).mix()))
     policy = Learning(fleet, LeastLoss, history)
     simulated = {}
     for number, demand in enumerate(asked):

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from stoker.jobs.fit import Demand, Node, Unit, misfit
 from stoker.jobs.placement import LeastLoss
-from stoker.jobs.planner import Candidate, never, plan, turn, why_not
+from stoker.jobs.planner import never, plan, turn, why_not
 from stoker.jobs.reasons import NEXT, NO_WORKER
+from stoker.jobs.situation import Candidate, Situation
 
 GB = 10**9
 units = st.builds(
@@ -63,7 +64,7 @@ queues = st.lists(st.tuples(st.integers(0, 3), demands), max_size=12).map(
 
 @given(queues, fleets())
 def test_what_is_placed_never_exceeds_what_is_free(queue: list[Candidate], fleet: list[Node]) -> None:
-    placements = plan(queue, fleet, LeastLoss()).placements
+    placements = plan(Situation(0.0, queue, fleet), LeastLoss()).placements
     for node in fleet:
         here = [placement for placement in placements if placement.spot.node == node.id]
         assert sum(placement.demand.cpus_milli for placement in here) <= node.cpus_free_milli
@@ -80,7 +81,7 @@ def test_what_is_placed_never_exceeds_what_is_free(queue: list[Candidate], fleet
 @given(queues, fleets())
 def test_a_job_runs_only_on_what_it_asked_for(queue: list[Candidate], fleet: list[Node]) -> None:
     nodes = {node.id: node for node in fleet}
-    for placement in plan(queue, fleet, LeastLoss()).placements:
+    for placement in plan(Situation(0.0, queue, fleet), LeastLoss()).placements:
         demand, spot = placement.demand, placement.spot
         assert misfit(demand, nodes[spot.node], spot.device) is None
         assert demand.device in {"auto", spot.device}  # a job for a GPU never falls back
@@ -92,7 +93,7 @@ def test_a_job_runs_only_on_what_it_asked_for(queue: list[Candidate], fleet: lis
 
 @given(queues, fleets())
 def test_every_job_is_placed_or_has_one_reason_that_still_holds(queue: list[Candidate], fleet: list[Node]) -> None:
-    made = plan(queue, fleet, LeastLoss())
+    made = plan(Situation(0.0, queue, fleet), LeastLoss())
     placed = {placement.number for placement in made.placements}
     assert placed.isdisjoint(made.reasons)
     assert placed | set(made.reasons) == {job.number for job in queue}
@@ -106,7 +107,7 @@ def test_every_job_is_placed_or_has_one_reason_that_still_holds(queue: list[Cand
 
 @given(queues, fleets())
 def test_of_two_equal_demands_the_first_in_turn_is_placed_first(queue: list[Candidate], fleet: list[Node]) -> None:
-    placed = {placement.number for placement in plan(queue, fleet, LeastLoss()).placements}
+    placed = {placement.number for placement in plan(Situation(0.0, queue, fleet), LeastLoss()).placements}
     by_demand: dict[Demand, list[bool]] = {}
     for job in sorted(queue, key=turn):
         by_demand.setdefault(job.demand, []).append(job.number in placed)
@@ -116,7 +117,8 @@ def test_of_two_equal_demands_the_first_in_turn_is_placed_first(queue: list[Cand
 
 @given(queues, fleets())
 def test_the_order_in_which_things_are_given_changes_nothing(queue: list[Candidate], fleet: list[Node]) -> None:
-    assert plan(queue, fleet, LeastLoss()) == plan(queue[::-1], fleet[::-1], LeastLoss())
+    turned = plan(Situation(0.0, queue[::-1], fleet[::-1]), LeastLoss())
+    assert plan(Situation(0.0, queue, fleet), LeastLoss()) == turned
 
 
 @given(demands, fleets())
