@@ -21,6 +21,7 @@ from stoker.api import (
     people,
     predictions,
     problems,
+    quotas,
     records,
     steering,
     stream,
@@ -38,8 +39,8 @@ from stoker.jobs.database import connect, sessions
 from stoker.jobs.spec import JobSpec
 from stoker.settings import Settings
 
-ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts, people)
-BODIES = (accounts.NewToken, people.NewTeam, people.TeamChange, people.NewUser, people.UserChange)
+ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts, people, quotas)
+BODIES = (accounts.NewToken, people.NewTeam, people.TeamChange, people.NewUser, people.UserChange, quotas.QuotaChange)
 POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
 
 

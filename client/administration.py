@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from stoker.client.job import pages
 from stoker.client.transport import Transport
+from stoker.jobs.documents import check
 
 Item = dict[str, Any]
 
@@ -57,8 +58,33 @@ class Administration:
         """Take a token out of use; raises NotFound."""
         self._transport.send("DELETE", f"/tokens/{number}", user=user)
 
+    def quotas(self) -> list[Item]:
+        """The quotas of one's own team; for administrators all."""
+        return list(pages(self._transport, "/quotas"))
+
+    def set_quota(self, team: str, pool: str = "default", **changes: float | None) -> Item:
+        """Change gpus, cpus (guaranteed), gpus_limit, cpus_limit (None: no limit); what is left out stays.
+
+        Raises InvalidInput when a pool cannot guarantee so much, NotFound.
+        """
+        document = {"team": team, "pool": pool, **changes}
+        check(document)
+        answer: Item = self._transport.send("PATCH", "/quotas", document)
+        return answer
+
+    def remove_quota(self, team: str, pool: str = "default") -> None:
+        """Guarantee a team nothing in a pool; raises NotFound."""
+        self._transport.send("DELETE", "/quotas", team=team, pool=pool)
+
+    def usage(self, by: str = "team", since: str = "7d") -> Item:
+        """What was used since so long ago, by "team" or "user": since, until, items."""
+        answer: Item = self._transport.get("/usage", by=by, since=since)
+        return answer
+
     def _send(self, method: str, path: str, **fields: Any) -> Item:
-        answer: Item = self._transport.send(method, path, {k: v for k, v in fields.items() if v is not None})
+        document = {name: value for name, value in fields.items() if value is not None}
+        check(document)
+        answer: Item = self._transport.send(method, path, document)
         return answer
 
 

@@ -46,6 +46,8 @@ COMMANDS = {
     "team": ("stoker.client.commands_admin", "team", "Add, list, change and remove teams."),
     "user": ("stoker.client.commands_admin", "user", "Add, list and change users."),
     "token": ("stoker.client.commands_admin", "token", "Make, list and revoke tokens."),
+    "quota": ("stoker.client.commands_quota", "quota", "Set what teams are guaranteed in a pool."),
+    "usage": ("stoker.client.commands_quota", "usage", "Show what teams or users have used."),
     "dataset": ("stoker.client.commands_dataset", "dataset", "Add and list data sets."),
 }
 

@@ -23,7 +23,11 @@ def listed(items: list[Item], columns: tuple[str, ...], *, json_wanted: bool, ri
         print_json({"items": items})
     else:
         fields = [column.lower().replace(" ", "_") for column in columns]
-        print_table(columns, [[item.get(field) for field in fields] for item in items], right=right)
+        print_table(columns, [[_cell(item.get(field)) for field in fields] for item in items], right=right)
+
+
+def _cell(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 @click.group()

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select, true
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, select, true
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from stoker.errors import Conflict, InvalidInput, NotFound
 from stoker.jobs.accounts import Caller
 from stoker.jobs.documents import shown
-from stoker.jobs.models import Team, User
+from stoker.jobs.models import Team, TeamQuota, User
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
 
@@ -117,10 +117,11 @@ def change_team(session: Session, name: str, weight: float, *, actor: str) -> Te
 
 
 def remove_team(session: Session, name: str, *, actor: str) -> None:
-    """Remove a team to which nothing belongs or ever belonged; raises NotFound, InUse."""
+    """Remove a team to which nothing belongs or ever belonged but quotas; raises NotFound, InUse."""
     team = find_team(session, name, lock=True)
     try:
         with session.begin_nested():
+            session.execute(delete(TeamQuota).where(TeamQuota.team_id == team.id))
             session.delete(team)
     except IntegrityError:
         raise InUse(f"team {name} has users, jobs or data: move the users first; a team with jobs stays") from None
