@@ -40,7 +40,15 @@ from stoker.jobs.spec import JobSpec
 from stoker.settings import Settings
 
 ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts, people, quotas)
-BODIES = (accounts.NewToken, people.NewTeam, people.TeamChange, people.NewUser, people.UserChange, quotas.QuotaChange)
+BODIES = (
+    accounts.NewToken,
+    people.NewTeam,
+    people.TeamChange,
+    people.NewUser,
+    people.UserChange,
+    quotas.QuotaChange,
+    steering.JobChange,
+)
 POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
 
 

@@ -62,7 +62,9 @@ def submit(
         raise InvalidInput("Idempotency-Key", "cannot be used", "give 1 to 255 ASCII characters without blanks")
     spec = parse_spec(parse_json(body))
     meant = hashlib.sha256(json.dumps(spec.document(), sort_keys=True).encode()).digest()
-    user = User(id=caller.user_id, name=caller.user, team_id=caller.team_id)  # known already: not asked for again
+    user = User(
+        id=caller.user_id, name=caller.user, team_id=caller.team_id, role=caller.role
+    )  # known already: not asked for again
     job, created = submissions.add_job(session, spec, user, key=idempotency_key, request_sha256=meant)
     session.commit()  # from here the job is ours to run, whatever becomes of Redis
     services.kick()

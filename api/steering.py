@@ -1,18 +1,22 @@
-"""Routes: what an owner does to a job that exists: cancel, hold, release, retry, preempt."""
+"""Routes: what an owner does to a job that exists: cancel, hold, release, retry, preempt, first, change."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from stoker.api.dependencies import Caller_, Database, SeenJob
+from stoker.api.dependencies import Caller_, Database, JsonBody, SeenJob
 from stoker.api.jobs import linked
+from stoker.api.people import body_of
 from stoker.api.services import Services, Shared
-from stoker.jobs import reads_jobs, steering, submissions
+from stoker.jobs import reads_jobs, steering, submissions, turns
 from stoker.jobs.accounts import Caller
+from stoker.jobs.documents import Strict, parse_json, validate
 from stoker.jobs.models import Job
 from stoker.jobs.reads_jobs import JobView
+from stoker.jobs.spec import Name, Tag
 from stoker.jobs.visibility import may_steer
 
 router = APIRouter(prefix="/jobs/{number}", tags=["jobs"])
@@ -23,7 +27,7 @@ class Helm:
 
     def __init__(self, job: SeenJob, session: Database, caller: Caller_, services: Shared) -> None:
         may_steer(caller, job)
-        self.number = job.number
+        self.number, self.admin = job.number, caller.admin
         self._session: Session = session
         self._caller: Caller = caller
         self._services: Services = services
@@ -71,3 +75,26 @@ def retry(
 ) -> JobView:
     """Queue a failed or cancelled job again."""
     return helm.act(lambda session, number, actor: steering.retry(session, number, actor=actor, origin=origin))
+
+
+class JobChange(Strict):
+    """What is to change about a job; what is left out stays."""
+
+    priority: Literal["low", "normal", "high", "urgent"] | None = None
+    name: Name | None = None
+    tags: list[Tag] | None = Field(default=None, max_length=50)
+
+
+@router.post("/first")
+def first(helm: AtHelm) -> JobView:
+    """Let a waiting job go before the others of its owner, within its priority."""
+    return helm.act(lambda session, number, actor: turns.first(session, number, actor=actor))
+
+
+@router.patch("", openapi_extra=body_of(JobChange))
+def change(helm: AtHelm, body: JsonBody) -> JobView:
+    """Give a job another priority, name or tags. `urgent`: one of a team at a time, administrators as they like."""
+    asked = validate(JobChange, parse_json(body)).model_dump()
+    return helm.act(
+        lambda session, number, actor: turns.change(session, number, actor=actor, admin=helm.admin, **asked)
+    )

@@ -41,6 +41,8 @@ COMMANDS = {
     "hold": ("stoker.client.commands_steer", "hold", "Keep a waiting job from starting."),
     "release": ("stoker.client.commands_steer", "release", "Let a held job take its turn again."),
     "preempt": ("stoker.client.commands_steer", "preempt", "Ask a running job to make room for a while."),
+    "priority": ("stoker.client.commands_steer", "priority", "Give a job another priority."),
+    "first": ("stoker.client.commands_steer", "first", "Let a waiting job go before your other ones."),
     "workers": ("stoker.client.commands_list", "workers", "List workers, what they offer and what is used."),
     "simulate": ("stoker.client.simulate", "command", "Say how full a fleet would get, from CSV files."),
     "team": ("stoker.client.commands_admin", "team", "Add, list, change and remove teams."),

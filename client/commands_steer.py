@@ -1,4 +1,4 @@
-"""`stoker cancel`, `hold`, `release`, `retry`, `preempt`: one act, on any number of jobs."""
+"""`stoker cancel`, `hold`, `release`, `retry`, `preempt`, `priority`, `first`: one act on jobs."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from stoker.client.exits import OK, code_of
 from stoker.client.job import Job
 from stoker.client.screen import as_json, print_json, safe
 from stoker.errors import StokerError
+from stoker.jobs.spec import PRIORITIES
 
 _jobs = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
 
@@ -79,3 +80,20 @@ def retry(jobs: tuple[str, ...], checkpoint: str, scratch: bool, json_wanted: bo
     """Queue failed or cancelled jobs again."""
     origin = "scratch" if scratch else checkpoint
     _steer(jobs, json_wanted, lambda job: job.retry(origin), _state)
+
+
+@click.command()
+@click.argument("job")
+@click.argument("level", type=click.Choice(list(PRIORITIES)))
+@as_json
+def priority(job: str, level: str, json_wanted: bool) -> None:
+    """Give a job another priority. A team may have one urgent job at a time; administrators any number."""
+    _steer((job,), json_wanted, lambda found: found.priority(level), lambda found: f"{_state(found)}, {level}")
+
+
+@click.command()
+@click.argument("job")
+@as_json
+def first(job: str, json_wanted: bool) -> None:
+    """Let a waiting job go before your other ones of its priority; nobody else's turn changes."""
+    _steer((job,), json_wanted, Job.first, lambda found: f"{_state(found)}, first of {found.document['owner']}")

@@ -183,6 +183,19 @@ class Job:
         self.document = self._transport.post(f"{self._path}/retry?from={quote(origin, safe='')}")
         return self
 
+    def first(self) -> "Job":
+        """Put a waiting job before the others of its owner, within its priority. A Conflict once it runs."""
+        return self._steer("first")
+
+    def priority(self, level: str) -> "Job":
+        """Give the job another priority: low, normal, high, urgent (one of a team at a time, else a Conflict)."""
+        return self.change(priority=level)
+
+    def change(self, **fields: Any) -> "Job":
+        """Give the job another ``priority``, ``name`` or ``tags``."""
+        self.document = self._transport.send("PATCH", self._path, fields)
+        return self
+
     def _steer(self, verb: str) -> "Job":
         self.document = self._transport.ask(f"{self._path}/{verb}")
         return self

@@ -17,6 +17,7 @@ from stoker.jobs.models import Dataset, Dependency, IdempotencyKey, Job, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.planner import never
 from stoker.jobs.spec import PRIORITIES, JobSpec
+from stoker.jobs.turns import allow_urgent
 from stoker.training.config import BUILTIN_DATASETS
 
 
@@ -28,13 +29,15 @@ def add_job(
     With the ``key`` of an earlier request of this user the earlier job is returned; two requests with one key at
     the same time wait for each other, so there is one job.
 
-    Raises KeyReused: the key came with another body; NotFound: no such data set or parent; Unrunnable.
+    Raises KeyReused: the key came with another body; NotFound: no such data set or parent; Unrunnable; UrgentInUse.
     """
     if key is not None and (known := _reserve_key(session, user, key, request_sha256)) is not None:
         return known, False
     document = spec.document()
     dataset = _pin_dataset(session, spec, user)
     refuse_unrunnable(session, spec)
+    if spec.priority == "urgent" and user.role != "admin":
+        allow_urgent(session, user.team_id)
     parents = _parents(session, spec, user)
     job = Job(
         owner_id=user.id,

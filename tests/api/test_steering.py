@@ -61,12 +61,29 @@ def test_a_drain_may_preempt_what_runs_there(
     assert kicks.count == 2
 
 
+def test_priority_and_first(client: TestClient, factory: sessionmaker[Session], people: People, kicks: Kicks) -> None:
+    one, two = (f"/api/v1/jobs/{submit(factory)}" for _ in range(2))
+    changed = client.patch(one, json={"priority": "urgent", "tags": ["now"]}).json()
+    assert (changed["priority"], changed["tags"], changed["spec"]["priority"]) == ("urgent", ["now"], "urgent")
+    refused = client.patch(two, json={"priority": "urgent"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "urgent_in_use")
+    admin = {"Authorization": f"Bearer {people.admin}"}
+    assert client.patch(two, json={"priority": "urgent"}, headers=admin).status_code == 200
+    assert client.post(f"{two}/first").status_code == 200
+    assert kicks.count == 3
+    for wrong in ({"priority": "top"}, {"prioritty": "low"}, {"name": ""}, {"tags": ["a"] * 51}):
+        assert client.patch(one, json=wrong).status_code == 422
+    FakeWorker.start(factory).claim()
+    started = client.post(f"{two}/first")
+    assert (started.status_code, started.json()["code"]) == (409, "not_waiting")
+
+
 def names(client: TestClient, number: int) -> list[str]:
     """What happened to a job."""
     return [event["name"] for event in client.get(f"/api/v1/jobs/{number}/events").json()["items"]]
 
 
-@pytest.mark.parametrize("verb", ["cancel", "hold", "release", "preempt", "retry"])
+@pytest.mark.parametrize("verb", ["cancel", "hold", "release", "preempt", "retry", "first"])
 def test_only_the_owner_and_admins_steer(
     client: TestClient, factory: sessionmaker[Session], people: People, verb: str
 ) -> None:
@@ -74,3 +91,10 @@ def test_only_the_owner_and_admins_steer(
     assert client.post(path, headers={"Authorization": f"Bearer {people.bob}"}).status_code == 403
     assert client.post(path, headers={"Authorization": f"Bearer {people.eve}"}).status_code == 404
     assert client.post(f"/api/v1/jobs/999/{verb}").status_code == 404
+
+
+def test_only_the_owner_and_admins_change(client: TestClient, factory: sessionmaker[Session], people: People) -> None:
+    path = f"/api/v1/jobs/{submit(factory)}"
+    for token, status in ((people.bob, 403), (people.eve, 404), (people.admin, 200)):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.patch(path, json={"priority": "high"}, headers=headers).status_code == status

@@ -115,7 +115,7 @@ def test_jobs_pinned_to_a_machine_that_is_gone_stand_in_nobodys_way(queue: Queue
 def test_the_window_gives_the_placements_of_the_whole_queue(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [{"cpus": cpus, "memory": 10**8} for cpus in (0.5, 1, 3)]
     for number in range(30):
-        queue.submit(resources=shapes[number % 3], priority=("low", "normal", "urgent")[number % 7 % 3])
+        queue.submit(resources=shapes[number % 3], priority=("low", "normal", "high")[number % 7 % 3])
     queue.worker(cpus=7)
     with queue.factory() as session:
         fleet = live_fleet(session)
