@@ -11,7 +11,7 @@ from stoker.api.dependencies import Caller_, Database, JsonBody, SeenJob
 from stoker.api.jobs import linked
 from stoker.api.people import body_of
 from stoker.api.services import Services, Shared
-from stoker.jobs import reads_jobs, steering, submissions, turns
+from stoker.jobs import changes, reads_jobs, steering, submissions
 from stoker.jobs.accounts import Caller
 from stoker.jobs.documents import Strict, parse_json, validate
 from stoker.jobs.models import Job
@@ -88,7 +88,7 @@ class JobChange(Strict):
 @router.post("/first")
 def first(helm: AtHelm) -> JobView:
     """Let a waiting job go before the others of its owner, within its priority."""
-    return helm.act(lambda session, number, actor: turns.first(session, number, actor=actor))
+    return helm.act(lambda session, number, actor: changes.first(session, number, actor=actor))
 
 
 @router.patch("", openapi_extra=body_of(JobChange))
@@ -96,5 +96,5 @@ def change(helm: AtHelm, body: JsonBody) -> JobView:
     """Give a job another priority, name or tags. `urgent`: one of a team at a time, administrators as they like."""
     asked = validate(JobChange, parse_json(body)).model_dump()
     return helm.act(
-        lambda session, number, actor: turns.change(session, number, actor=actor, admin=helm.admin, **asked)
+        lambda session, number, actor: changes.change(session, number, actor=actor, admin=helm.admin, **asked)
     )

@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 from stoker.errors import AlreadyFinal, InvalidInput, KeyReused, NotFound, Unrunnable
 from stoker.jobs import dependencies
 from stoker.jobs.capacity import demand_of, known_fleet
+from stoker.jobs.changes import allow_urgent
 from stoker.jobs.endings import end
 from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
 from stoker.jobs.models import Dataset, Dependency, IdempotencyKey, Job, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.planner import never
 from stoker.jobs.spec import PRIORITIES, JobSpec
-from stoker.jobs.turns import allow_urgent
 from stoker.training.config import BUILTIN_DATASETS
 
 

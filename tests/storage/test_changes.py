@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from stoker.errors import AlreadyFinal
-from stoker.jobs import submissions, turns
+from stoker.jobs import changes, submissions
 from stoker.jobs.models import User
 from tests.support.queue import Queue
 
@@ -14,14 +14,14 @@ from tests.support.queue import Queue
 def change(queue: Queue, number: int, *, admin: bool = False, **fields: object) -> None:
     """Change a job as its owner."""
     with queue.factory() as session:
-        turns.change(session, number, actor="ada", admin=admin, **fields)  # type: ignore[arg-type]
+        changes.change(session, number, actor="ada", admin=admin, **fields)  # type: ignore[arg-type]
         session.commit()
 
 
 def first(queue: Queue, number: int) -> None:
     """Put a job first."""
     with queue.factory() as session:
-        turns.first(session, number, actor="ada")
+        changes.first(session, number, actor="ada")
         session.commit()
 
 
@@ -34,7 +34,7 @@ def test_the_first_of_ones_own_jobs_is_placed_first(queue: Queue) -> None:
     for name, number in (("one", numbers[3]), ("two", numbers[2]), ("three", numbers[0])):
         queue.worker(name, cpus=1)
         assert [outgoing.job_number for outgoing in queue.dispatch()] == [number]
-    with pytest.raises(turns.NotWaiting, match="only a job that waits can go first"):
+    with pytest.raises(changes.NotWaiting, match="only a job that waits can go first"):
         first(queue, numbers[3])
 
 
@@ -63,9 +63,9 @@ def test_a_team_has_one_urgent_job_at_a_time_and_administrators_any_number(queue
     numbers = [queue.submit() for _ in range(3)]
     change(queue, numbers[0], priority="urgent")
     change(queue, numbers[0], priority="urgent")
-    with pytest.raises(turns.UrgentInUse, match=f"job {numbers[0]} of the team is urgent"):
+    with pytest.raises(changes.UrgentInUse, match=f"job {numbers[0]} of the team is urgent"):
         change(queue, numbers[1], priority="urgent")
-    with pytest.raises(turns.UrgentInUse):
+    with pytest.raises(changes.UrgentInUse):
         queue.submit(priority="urgent")
     change(queue, numbers[1], admin=True, priority="urgent")
     with queue.factory() as session:
@@ -78,7 +78,7 @@ def test_two_urgent_submits_at_once_are_one(queue: Queue) -> None:
     def submit(_: int) -> bool:
         try:
             queue.submit(priority="urgent")
-        except turns.UrgentInUse:
+        except changes.UrgentInUse:
             return False
         return True
 
