@@ -17,7 +17,7 @@ from stoker.jobs.documents import Strict, parse_json, validate
 from stoker.jobs.models import Token, User
 from stoker.jobs.moves import add_event
 from stoker.jobs.pages import Page
-from stoker.jobs.spec import Name, Seconds
+from stoker.jobs.spec_fields import Name, Seconds
 from stoker.jobs.visibility import must_be_admin
 
 router = APIRouter(tags=["accounts"])

@@ -15,7 +15,8 @@ from stoker.client.job import Job, pages
 from stoker.client.transport import Transport
 from stoker.client.uploads import Progress, Upload
 from stoker.errors import NotFound
-from stoker.jobs.spec import JobSpec, Resources, dataset_name, parse_spec
+from stoker.jobs.spec import JobSpec, Resources, parse_spec
+from stoker.jobs.spec_fields import dataset_name
 
 
 class Client:

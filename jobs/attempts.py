@@ -6,30 +6,20 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from stoker.errors import AttemptClosed, MoveRefused
+from stoker.jobs.claims import Claimed, describe
 from stoker.jobs.endings import end
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import START, AttemptState, Outcome, State
-from stoker.jobs.models import (
-    Allocation,
-    Attempt,
-    Blob,
-    Checkpoint,
-    Dataset,
-    Device,
-    Job,
-    Lease,
-    Predictions,
-    Result,
-    Team,
-    User,
-    Worker,
-)
+from stoker.jobs.models import Attempt, Checkpoint, Job, Lease, Output, Predictions, Result, Worker
 from stoker.jobs.moves import add_event, apply, hold_attempt
-from stoker.jobs.resuming import ClaimedCheckpoint, latest_checkpoint, usable
-from stoker.jobs.spec import JobSpec, parse_spec
+from stoker.jobs.resuming import latest_checkpoint, usable
+from stoker.jobs.vault import Vault
+
+NO_VAULT = Vault(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +36,6 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedDataset:
-    """The data that a job was pinned to when it was submitted; a built-in has only a name."""
-
-    name: str
-    sha256: str | None = None  # hexadecimal
-    blob_id: int | None = None
-    bytes: int = 0
-    format: str | None = None  # zip | tar
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a worker needs to know of an attempt that is now its own."""
-
-    attempt_id: UUID
-    job_number: int
-    ordinal: int
-    name: str
-    owner: str
-    team: str
-    team_id: int
-    spec: JobSpec
-    device: str  # cpu | gpu
-    device_uuids: tuple[str, ...]
-    dataset: ClaimedDataset
-    checkpoint: ClaimedCheckpoint | None
-    time_left_seconds: float | None  # of time_limit, less what earlier attempts ran
-    pinned_machine: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class PredictionsRecord:
     """Every test image's label, prediction and probability, packed as in the table."""
 
@@ -84,6 +43,25 @@ class PredictionsRecord:
     packed: bytes
     classes: tuple[str, ...]
     sprite_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A file that was left in the output folder, once its bytes are stored."""
+
+    path: str  # relative, checked by stoker.jobs.spec_fields.inner_path
+    blob_id: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt really used, as its supervisor measured; None: not known."""
+
+    peak_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    software: dict[str, Any] | None = None  # python, torch, packages {name: version}, device, driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +74,14 @@ class Ending:
     failure: Failure | None = None
     result: dict[str, Any] | None = None
     predictions: PredictionsRecord | None = None
+    outputs: tuple[OutputRecord, ...] = ()
+    usage: Usage | None = None
 
 
-def claim(session: Session, attempt_id: UUID, incarnation_id: UUID, lease_seconds: float) -> Claimed:
-    """Take an attempt that was placed on this incarnation, with a lease from now.
+def claim(
+    session: Session, attempt_id: UUID, incarnation_id: UUID, lease_seconds: float, vault: Vault = NO_VAULT
+) -> Claimed:
+    """Take an attempt that was placed on this incarnation, with a lease from now; ``vault`` opens its secrets.
 
     Raises AttemptClosed: the message was late, doubled or foreign, or the incarnation is not live any more.
     """
@@ -135,7 +117,7 @@ def claim(session: Session, attempt_id: UUID, incarnation_id: UUID, lease_second
         .where(Worker.id == attempt.worker_id, Worker.suspect_count > 0)
         .values(suspect_count=0, suspect_until=None)
     )
-    return _describe(session, attempt, job, checkpoint)
+    return describe(session, attempt, job, checkpoint, vault)
 
 
 def _placed(session: Session, attempt_id: UUID, incarnation_id: UUID) -> Attempt:
@@ -149,58 +131,6 @@ def _placed(session: Session, attempt_id: UUID, incarnation_id: UUID) -> Attempt
     if attempt is None:
         raise AttemptClosed(attempt_id)
     return attempt
-
-
-def _describe(session: Session, attempt: Attempt, job: Job, checkpoint: ClaimedCheckpoint | None) -> Claimed:
-    owner, team, dataset, size = session.execute(
-        select(User.name, Team.name, Dataset, Blob.bytes)
-        .select_from(User)
-        .join(Team, Team.id == job.team_id)
-        .outerjoin(Dataset, Dataset.id == job.dataset_id)
-        .outerjoin(Blob, Blob.id == Dataset.blob_id)
-        .where(User.id == job.owner_id)
-    ).one()
-    spec = parse_spec(job.spec)
-    uuids = session.scalars(
-        select(Device.uuid)
-        .join(Allocation, Allocation.device_id == Device.id)
-        .where(Allocation.attempt_id == attempt.id)
-        .order_by(Device.position)
-    ).all()
-    data = ClaimedDataset(spec.train.dataset)
-    if dataset is not None:
-        data = ClaimedDataset(dataset.name, dataset.sha256.hex(), dataset.blob_id, size, dataset.format)
-    return Claimed(
-        attempt_id=attempt.id,
-        job_number=job.number,
-        ordinal=attempt.ordinal,
-        name=job.name,
-        owner=owner,
-        team=team,
-        team_id=job.team_id,
-        spec=spec,
-        device=attempt.device,
-        device_uuids=tuple(uuids),
-        dataset=data,
-        checkpoint=checkpoint,
-        time_left_seconds=_time_left(session, job, spec),
-        pinned_machine=job.pinned_machine,
-    )
-
-
-def _time_left(session: Session, job: Job, spec: JobSpec) -> float | None:
-    """What is left of the time limit; earlier attempts count since the user's last retry, without frozen time."""
-    if spec.time_limit is None:
-        return None
-    if job.attempts <= 1:
-        return spec.time_limit
-    seen = func.extract("epoch", Attempt.progressed_at - Attempt.claimed_at)  # of one whose supervisor died
-    ran = select(func.coalesce(func.sum(func.coalesce(Attempt.ran_seconds, seen)), 0)).where(
-        Attempt.job_number == job.number, Attempt.state == AttemptState.ENDED
-    )
-    if job.retried_at is not None:
-        ran = ran.where(Attempt.claimed_at >= job.retried_at)
-    return max(0.0, spec.time_limit - float(session.scalar(ran) or 0))
 
 
 def first_step(session: Session, attempt_id: UUID, incarnation_id: UUID, machine: str) -> None:
@@ -220,7 +150,7 @@ def first_step(session: Session, attempt_id: UUID, incarnation_id: UUID, machine
 
 
 def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: Ending) -> State:
-    """End an attempt and store its result, in one transaction.
+    """End an attempt and store its result, and what it left and used whatever the outcome, in one transaction.
 
     Raises AttemptClosed: the job was taken away, and nothing was written.
     """
@@ -228,6 +158,12 @@ def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: End
     attempt.ran_seconds = ending.ran_seconds
     if ending.outcome is Outcome.SUCCEEDED and ending.result is not None:
         _add_result(session, attempt, ending)
+    _add_outputs(session, attempt, ending.outputs)
+    if ending.usage is not None:
+        attempt.peak_memory_bytes = ending.usage.peak_memory_bytes
+        attempt.peak_gpu_memory_bytes = ending.usage.peak_gpu_memory_bytes
+        attempt.cpu_seconds = ending.usage.cpu_seconds
+        attempt.software = ending.usage.software
     return end(
         session,
         attempt,
@@ -245,7 +181,7 @@ def _add_result(session: Session, attempt: Attempt, ending: Ending) -> None:
         Result(
             job_number=attempt.job_number,
             attempt_id=attempt.id,
-            accuracy=result.get("accuracy"),
+            accuracy=_share(result.get("accuracy")),
             document=result,
             checkpoint_id=session.scalar(latest.order_by(Checkpoint.id.desc()).limit(1)),
         )
@@ -261,3 +197,26 @@ def _add_result(session: Session, attempt: Attempt, ending: Ending) -> None:
                 sprite_id=made.sprite_id,
             )
         )
+
+
+def _share(accuracy: object) -> float | None:
+    """An accuracy as it can be compared between jobs; what a script calls by that name may be anything."""
+    return float(accuracy) if isinstance(accuracy, int | float) and 0 <= accuracy <= 1 else None
+
+
+def _add_outputs(session: Session, attempt: Attempt, outputs: tuple[OutputRecord, ...]) -> None:
+    if not outputs:
+        return
+    rows = [
+        {
+            "job_number": attempt.job_number,
+            "path": output.path,
+            "blob_id": output.blob_id,
+            "bytes": output.bytes,
+            "attempt_id": attempt.id,
+        }
+        for output in outputs
+    ]
+    added = upsert(Output)
+    latest = {name: added.excluded[name] for name in ("blob_id", "bytes", "attempt_id")}
+    session.execute(added.on_conflict_do_update(index_elements=["job_number", "path"], set_=latest), rows)

@@ -6,7 +6,18 @@ from sqlalchemy import ColumnElement, Select, delete, func, select, text, tuple_
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs.base import Base
-from stoker.jobs.models import Blob, BlobChunk, Checkpoint, Chunk, CodeSnapshot, Dataset, IdempotencyKey, Sprite
+from stoker.jobs.models import (
+    Blob,
+    BlobChunk,
+    Checkpoint,
+    Chunk,
+    CodeSnapshot,
+    Dataset,
+    IdempotencyKey,
+    Job,
+    Output,
+    Sprite,
+)
 
 UNTOUCHED = text("interval '1 hour'")  # long enough for the row that refers to the bytes to be written
 KEYS_KEPT = text("interval '7 days'")
@@ -15,7 +26,7 @@ BATCH = 500  # rows of up to 1 MiB a transaction
 
 def collect(factory: sessionmaker[Session]) -> None:
     """Delete what is unreferenced and was not touched for an hour, in short transactions, until nothing is left."""
-    for step in (_keys, _blobs, _chunks):
+    for step in (_keys, _code, _blobs, _chunks):
         deleted = BATCH
         while deleted == BATCH:
             with factory() as session:
@@ -28,8 +39,15 @@ def _keys(session: Session) -> int:
     return _delete(session, IdempotencyKey, tuple_(IdempotencyKey.user_id, IdempotencyKey.key), old)
 
 
+def _code(session: Session) -> int:
+    used = select(Job.number).where(Job.team_id == CodeSnapshot.team_id, Job.code_sha256 == CodeSnapshot.sha256)
+    unused = (CodeSnapshot.touched_at < func.now() - UNTOUCHED, ~used.exists())
+    old = select(CodeSnapshot.team_id, CodeSnapshot.sha256).where(*unused)
+    return _delete(session, CodeSnapshot, tuple_(CodeSnapshot.team_id, CodeSnapshot.sha256), old, *unused)
+
+
 def _blobs(session: Session) -> int:
-    columns = (Checkpoint.blob_id, Dataset.blob_id, CodeSnapshot.blob_id, Sprite.blob_id)
+    columns = (Checkpoint.blob_id, Dataset.blob_id, CodeSnapshot.blob_id, Sprite.blob_id, Output.blob_id)
     unused = [~select(column).where(column == Blob.id).exists() for column in columns]
     unused.append(Blob.created_at < func.now() - UNTOUCHED)
     return _delete(session, Blob, Blob.id, select(Blob.id).where(*unused), *unused)

@@ -11,7 +11,7 @@ from stoker.jobs.accounts import Caller
 from stoker.jobs.blobs import Stored
 from stoker.jobs.models import Blob, Dataset, Team, User
 from stoker.jobs.pages import Page, cursor, position
-from stoker.jobs.spec import dataset_name
+from stoker.jobs.spec_fields import dataset_name
 from stoker.jobs.visibility import visible
 from stoker.training.config import BUILTIN_DATASETS
 

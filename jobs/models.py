@@ -3,9 +3,9 @@
 from stoker.jobs.base import Base
 from stoker.jobs.tables_content import Blob, BlobChunk, Chunk, CodeSnapshot, Dataset
 from stoker.jobs.tables_fleet import Device, Incarnation, Worker, WorkerData
-from stoker.jobs.tables_people import IdempotencyKey, Pool, Team, TeamQuota, Token, Usage, User
-from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Predictions, Result, Sprite
-from stoker.jobs.tables_work import Allocation, Attempt, Dependency, Event, Job, Lease, Reservation
+from stoker.jobs.tables_people import IdempotencyKey, Pool, Secret, Team, TeamQuota, Token, Usage, User
+from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Output, Predictions, Result, Sprite
+from stoker.jobs.tables_work import Allocation, Attempt, Dependency, Event, Job, JobDataset, Lease, Reservation
 
 __all__ = [
     "Allocation",
@@ -23,13 +23,16 @@ __all__ = [
     "IdempotencyKey",
     "Incarnation",
     "Job",
+    "JobDataset",
     "Lease",
     "LogChunk",
     "MetricSegment",
+    "Output",
     "Pool",
     "Predictions",
     "Reservation",
     "Result",
+    "Secret",
     "Sprite",
     "Team",
     "TeamQuota",

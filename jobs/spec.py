@@ -3,94 +3,21 @@
 Defaults are those of the tutorial. A spec that was accepted is stored whole, with every default written out.
 """
 
-import difflib
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from stoker.errors import InvalidInput
-from stoker.jobs.documents import Strict, shown, unprintable_character, validate
-from stoker.jobs.quantities import parse_bytes, parse_every, parse_seconds
+from stoker.jobs.documents import Strict, validate
+from stoker.jobs.quantities import parse_every
+from stoker.jobs.spec_code import Environment, Notebook, Script, Variable, default_name
+from stoker.jobs.spec_fields import Bytes, DatasetName, Name, Seconds, Tag, printable, refuse_repeated
+from stoker.jobs.spec_train import Train
 from stoker.training import config as training
 
 PRIORITIES = {"low": 0, "normal": 1, "high": 2, "urgent": 3}
-DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
-def _printable(field: str, limit: int) -> AfterValidator:
-    def check(text: str) -> str:
-        if not text.strip() or len(text) > limit:
-            raise InvalidInput(field, f"has {len(text)} characters", f"use 1 to {limit}, not only blanks")
-        if bad := unprintable_character(text):
-            raise InvalidInput(field, f"holds the unprintable character {bad}", "remove it")
-        return text
-
-    return AfterValidator(check)
-
-
-def _choice(field: str, known: tuple[str, ...]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in known:
-            near = difflib.get_close_matches(value[:100], known, n=3)
-            raise InvalidInput(
-                field,
-                f"{shown(value)!r} is not known",
-                f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known[:12])}",
-            )
-        return value
-
-    return AfterValidator(check)
-
-
-def dataset_name(value: str) -> str:
-    """Check the name of a data set: lower-case letters, digits, dot, dash, underscore.
-
-    Raises InvalidInput.
-    """
-    if not DATASET_NAME.fullmatch(value):
-        raise InvalidInput(
-            "dataset", f"{shown(value)!r} is not a name", "use a-z 0-9 . _ -, at most 100, a letter or digit first"
-        )
-    return value
-
-
-Name = Annotated[str, _printable("name", 100)]
-Tag = Annotated[str, _printable("tags", 100)]
-Bytes = Annotated[int, BeforeValidator(lambda value: parse_bytes("memory", value))]
-Seconds = Annotated[float, BeforeValidator(lambda value: parse_seconds("duration", value))]
-
-
-class Optimizer(Strict):
-    """How weights are changed; see stoker.training.config.OptimizerConfig."""
-
-    name: Annotated[str, _choice("optimizer.name", training.OPTIMIZERS)] = "sgd"
-    lr: float = Field(default=0.001, ge=1e-12, le=1000)
-    momentum: float = Field(default=0.9, ge=0, le=0.9999)
-    weight_decay: float = Field(default=0.0, ge=0, le=1000)
-    nesterov: bool = False
-
-
-class Schedule(Strict):
-    """How the learning rate changes from step to step."""
-
-    name: Annotated[str, _choice("schedule.name", training.SCHEDULES)] = "constant"
-
-
-class Train(Strict):
-    """A built-in recipe: data set, network, and how long."""
-
-    dataset: Annotated[str, AfterValidator(dataset_name)]
-    model: Annotated[str, _choice("model", training.known_models())] = "tutorial-cnn"
-    epochs: int = Field(default=2, ge=1, le=100_000)
-    batch_size: int = Field(default=4, ge=1, le=65_536)
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    augment: list[str] = Field(default=[], max_length=8)
-    precision: Annotated[str, _choice("precision", training.PRECISIONS)] = "auto"
-    validation: float = Field(default=0.0, ge=0, le=0.5)
-    max_bad_images: int = Field(default=0, ge=0, le=10_000_000)
-    seed: int = Field(default=0, ge=0, le=2**62)
+SECTIONS = ("train", "script", "notebook")  # one for each kind
+OWN_CODE = ("environment", "datasets", "secrets")  # what only a script or a notebook has
 
 
 class Resources(Strict):
@@ -99,7 +26,7 @@ class Resources(Strict):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     gpus: Annotated[float, Field(gt=0, le=1024)] = 1
     gpu_memory: Bytes | None = None
-    gpu_type: Annotated[str, _printable("gpu_type", 100)] | None = None
+    gpu_type: Annotated[str, printable("gpu_type", 100)] | None = None
     cpus: Annotated[float, Field(gt=0, le=4096)] = 1
     memory: Bytes = 2 * 10**9
 
@@ -131,9 +58,14 @@ class JobSpec(Strict):
     """All that a user says about a job."""
 
     version: Literal[1] = 1
-    name: Name  # given, or made of data set and model
-    kind: Literal["train"] = "train"
-    train: Train
+    name: Name  # given, or made of what is to run
+    kind: Literal["train", "script", "notebook"] = "train"
+    train: Train | None = None
+    script: Script | None = None
+    notebook: Notebook | None = None
+    environment: Environment = Environment()
+    datasets: list[DatasetName] = Field(default=[], max_length=100)
+    secrets: list[Variable] = Field(default=[], max_length=100)
     resources: Resources = Resources()
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
     max_retries: int = Field(default=0, ge=0, le=100)
@@ -146,25 +78,68 @@ class JobSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, document: Any) -> Any:
-        if isinstance(document, dict) and "name" not in document and isinstance(train := document.get("train"), dict):
-            return document | {"name": f"{train.get('dataset')}-{train.get('model', 'tutorial-cnn')}"[:100]}
-        return document
+    def _completed(cls, document: Any) -> Any:
+        """Add the kind, when one section alone is given, and the name; a document that is wrong is told so later."""
+        if not isinstance(document, dict):
+            return document
+        given = [section for section in SECTIONS if document.get(section) is not None]
+        kind = document.get("kind", given[0] if len(given) == 1 else "train")
+        section = document.get(kind) if kind in SECTIONS else None
+        name = document.get("name", _default_name(kind, section if isinstance(section, dict) else {}))
+        return document | {"kind": kind, "name": name}
 
     @model_validator(mode="after")
-    def _trainable(self) -> "JobSpec":
-        """Let the engine refuse what only it can judge, under the spec's own field names."""
-        try:
-            training_config(self)
-        except InvalidInput as error:
-            raise InvalidInput(f"train.{error.field}", error.problem, error.fix) from None
-        if len(set(self.tags)) != len(self.tags):
-            raise InvalidInput("tags", "one is given twice", "give it once")
+    def _consistent(self) -> "JobSpec":
+        self._check_sections()
+        refuse_repeated("tags", self.tags)
+        refuse_repeated("datasets", self.datasets)
+        refuse_repeated("secrets", self.secrets)
+        if both := sorted(set(self.secrets) & set(self.environment.variables)):
+            raise InvalidInput("secrets", f"{both[0]} is a variable of the environment too", "give it once")
+        if self.train is not None:
+            _check_trainable(self)
         return self
 
+    def _check_sections(self) -> None:
+        """Exactly the section that the kind names is there."""
+        if getattr(self, self.kind) is None:
+            raise InvalidInput(self.kind, "is missing", f"add it, or name another kind than {self.kind}")
+        for section in SECTIONS:
+            if section != self.kind and getattr(self, section) is not None:
+                raise InvalidInput(
+                    section, f"is given, but the kind is {self.kind}", f"remove it, or set kind: {section}"
+                )
+        if self.kind == "train":
+            for field in OWN_CODE:
+                if getattr(self, field) != JobSpec.model_fields[field].default:
+                    raise InvalidInput(
+                        field, "belongs to scripts and notebooks", "remove it: a recipe has no such thing"
+                    )
+
+    @property
+    def code(self) -> str | None:
+        """The digest of the code that the job runs, as `sha256:…`; a recipe has none."""
+        section = self.script or self.notebook
+        return section.code if section else None
+
     def document(self) -> dict[str, Any]:
-        """The spec as stored and shown: JSON, every default written out."""
-        return self.model_dump(mode="json")
+        """The spec as stored and shown: JSON, every default written out, without what its kind does not have."""
+        foreign = {section for section in SECTIONS if section != self.kind}
+        return self.model_dump(mode="json", exclude=foreign | set(OWN_CODE if self.kind == "train" else ()))
+
+
+def _default_name(kind: object, section: dict[str, Any]) -> str:
+    if kind == "train":
+        return f"{section.get('dataset')}-{section.get('model', 'tutorial-cnn')}"[:100]
+    return default_name(section) or str(kind)[:100]
+
+
+def _check_trainable(spec: JobSpec) -> None:
+    """Let the engine refuse what only it can judge, under the spec's own field names."""
+    try:
+        training_config(spec)
+    except InvalidInput as error:
+        raise InvalidInput(f"train.{error.field}", error.problem, error.fix) from None
 
 
 def parse_spec(document: Any) -> JobSpec:
@@ -178,8 +153,10 @@ def parse_spec(document: Any) -> JobSpec:
 def training_config(spec: JobSpec) -> training.TrainConfig:
     """Translate a spec into what the training engine is told.
 
-    Raises InvalidInput with the engine's field names.
+    Raises InvalidInput with the engine's field names, or when the job is no training.
     """
+    if spec.train is None:
+        raise InvalidInput("train", "is missing", f"a {spec.kind} is not trained by a recipe")
     count, unit = parse_every("checkpoint.every", spec.checkpoint.every)
     document = spec.train.model_dump() | {f"checkpoint_every_{unit}": count}
     return training.TrainConfig.from_document(document)

@@ -1,6 +1,5 @@
 """What users do to jobs: submit, cancel."""
 
-import difflib
 import hashlib
 import json
 
@@ -14,11 +13,11 @@ from stoker.jobs.capacity import demand_of, known_fleet
 from stoker.jobs.changes import allow_urgent
 from stoker.jobs.endings import end
 from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
-from stoker.jobs.models import Dataset, Dependency, IdempotencyKey, Job, User
+from stoker.jobs.models import Dependency, IdempotencyKey, Job, JobDataset, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
+from stoker.jobs.pins import pin
 from stoker.jobs.planner import never
 from stoker.jobs.spec import PRIORITIES, JobSpec
-from stoker.training.config import BUILTIN_DATASETS
 
 
 def add_job(
@@ -29,12 +28,13 @@ def add_job(
     With the ``key`` of an earlier request of this user the earlier job is returned; two requests with one key at
     the same time wait for each other, so there is one job.
 
-    Raises KeyReused: the key came with another body; NotFound: no such data set or parent; Unrunnable; UrgentInUse.
+    Raises KeyReused: the key came with another body; NotFound: no such parent; InvalidInput: no such data set, code or
+    secret; Unrunnable; UrgentInUse.
     """
     if key is not None and (known := _reserve_key(session, user, key, request_sha256)) is not None:
         return known, False
     document = spec.document()
-    dataset = _pin_dataset(session, spec, user)
+    pins = pin(session, spec, user.team_id)
     refuse_unrunnable(session, spec)
     if spec.priority == "urgent" and user.role != "admin":
         allow_urgent(session, user.team_id)
@@ -48,12 +48,16 @@ def add_job(
         tags=spec.tags,
         priority=PRIORITIES[spec.priority],
         shape=_shape(document),
-        dataset_id=dataset,
+        dataset_id=pins.dataset_id,
+        code_sha256=pins.code_sha256,
         state=State.WAITING if parents else State.QUEUED,
         queued_at=None if parents else func.now(),
     )
     session.add(job)
     session.flush()
+    session.add_all(
+        JobDataset(job_number=job.number, name=name, dataset_id=found) for name, found in pins.datasets.items()
+    )
     session.add_all(Dependency(job_number=job.number, parent_number=parent) for parent in parents)
     if key is not None:
         session.execute(
@@ -81,22 +85,6 @@ def _reserve_key(session: Session, user: User, key: str, request_sha256: bytes) 
     if known.request_sha256 != request_sha256:
         raise KeyReused(f"the Idempotency-Key was used for job {known.job_number} with another body; use a new key")
     return session.get_one(Job, known.job_number)
-
-
-def _pin_dataset(session: Session, spec: JobSpec, user: User) -> int | None:
-    name = spec.train.dataset
-    if name in BUILTIN_DATASETS:  # no upload can have such a name
-        return None
-    mine = select(Dataset).where(Dataset.team_id == user.team_id)
-    found = session.scalars(mine.where(Dataset.name == name).order_by(Dataset.id.desc()).limit(1)).one_or_none()
-    if found is not None:
-        return found.id
-    names = [
-        *BUILTIN_DATASETS,
-        *session.scalars(select(Dataset.name).where(Dataset.team_id == user.team_id).distinct()),
-    ]
-    near = difflib.get_close_matches(name, names, n=3) or names[:12]
-    raise InvalidInput("train.dataset", f"no data set {name!r}", f"nearest: {', '.join(near)}; or upload it first")
 
 
 def refuse_unrunnable(session: Session, spec: JobSpec) -> None:

@@ -77,3 +77,4 @@ class CodeSnapshot(Base):
     summary: Mapped[dict[str, Any]]  # files, bytes, git commit
     created_by: Mapped[int] = mapped_column(ForeignKey(User.id))
     created_at: Mapped[Now]
+    touched_at: Mapped[Now] = mapped_column(index=True)  # keeps the collector away until a job refers to it

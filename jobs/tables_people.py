@@ -1,6 +1,6 @@
 """Tables: who may do what."""
 
-from sqlalchemy import CheckConstraint, ForeignKey
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stoker.jobs.base import Base, Digest, Now, Serial, Time
@@ -84,6 +84,18 @@ class Token(Base):
     sha256: Mapped[Digest] = mapped_column(unique=True)
     expires_at: Mapped[Time | None]
     revoked_at: Mapped[Time | None]
+    created_at: Mapped[Now]
+
+
+class Secret(Base):
+    """A value that only a team's jobs get to see: encrypted here, a variable there."""
+
+    __tablename__ = "secrets"
+
+    team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    ciphertext: Mapped[bytes] = mapped_column(LargeBinary)
+    created_by: Mapped[int] = mapped_column(ForeignKey(User.id))
     created_at: Mapped[Now]
 
 

@@ -110,3 +110,16 @@ class Predictions(Base):
     packed: Mapped[bytes] = mapped_column(LargeBinary)
     classes: Mapped[list[str]]
     sprite_id: Mapped[int | None] = mapped_column(ForeignKey(Sprite.id), index=True)
+
+
+class Output(Base):
+    """A file that a script or notebook left in its output folder; the same path again stands for the latest one."""
+
+    __tablename__ = "outputs"
+    __table_args__ = (CheckConstraint("bytes >= 0", name="bytes_positive"),)
+
+    job_number: Mapped[int] = mapped_column(ForeignKey(Job.number, ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    blob_id: Mapped[int] = mapped_column(ForeignKey(Blob.id), index=True)
+    bytes: Mapped[int]
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey(Attempt.id), index=True)

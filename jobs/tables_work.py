@@ -3,12 +3,12 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stoker.jobs.base import Base, Now, Serial, Time
 from stoker.jobs.lifecycle import AttemptState, Outcome, State
-from stoker.jobs.tables_content import Dataset
+from stoker.jobs.tables_content import CodeSnapshot, Dataset
 from stoker.jobs.tables_fleet import Device, Incarnation, Worker
 from stoker.jobs.tables_people import Team, User
 
@@ -38,6 +38,8 @@ class Job(Base):
         ),
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
+        Index("ix_jobs_code", "team_id", "code_sha256", "number", postgresql_where=text("code_sha256 IS NOT NULL")),
+        ForeignKeyConstraint(["team_id", "code_sha256"], [CodeSnapshot.team_id, CodeSnapshot.sha256]),
     )
 
     number: Mapped[Serial]
@@ -51,6 +53,7 @@ class Job(Base):
     own_order: Mapped[int] = mapped_column(server_default="0")  # among the owner's: lowest first, then lowest number
     shape: Mapped[bytes] = mapped_column(LargeBinary)  # digest of what the planner looks at: equal shapes fit alike
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey(Dataset.id), index=True)  # pinned at submit
+    code_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)  # of a script or notebook
     state: Mapped[str]
     held: Mapped[bool] = mapped_column(server_default="false")
     not_before: Mapped[Time | None]  # back-off
@@ -70,6 +73,16 @@ class Job(Base):
     queued_at: Mapped[Time | None]
     started_at: Mapped[Time | None]  # first claim
     finished_at: Mapped[Time | None]
+
+
+class JobDataset(Base):
+    """What the name of an uploaded data set stood for when a script or notebook that reads it was submitted."""
+
+    __tablename__ = "job_datasets"
+
+    job_number: Mapped[int] = mapped_column(ForeignKey(Job.number, ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey(Dataset.id), index=True)
 
 
 class Dependency(Base):
@@ -116,6 +129,10 @@ class Attempt(Base):
     progress: Mapped[dict[str, Any] | None]  # phase, epoch, epochs, step, steps, images_per_second
     progressed_at: Mapped[Time | None]
     ran_seconds: Mapped[float | None]  # without what it was frozen, as its supervisor measured
+    peak_memory_bytes: Mapped[int | None]  # of all its processes together, as its supervisor measured
+    peak_gpu_memory_bytes: Mapped[int | None]  # of its devices together
+    cpu_seconds: Mapped[float | None]
+    software: Mapped[dict[str, Any] | None]  # python, torch, packages, device, driver
     last_batch: Mapped[int] = mapped_column(server_default="0")  # number of the latest batch that was stored
     machine: Mapped[str | None]  # where it really ran
     placed_at: Mapped[Time]

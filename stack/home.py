@@ -1,5 +1,6 @@
 """STOKER_HOME: the folder in which one stack keeps its data, held by one process at a time."""
 
+import base64
 import fcntl
 import os
 import secrets
@@ -81,11 +82,17 @@ class Home:
 
     def secret(self, name: str) -> str:
         """A random password that stays the same from its first use on."""
-        found = self.read(name)
-        if not found:
-            found = secrets.token_urlsafe(24)
-            self.write(name, found)
-        return found
+        return self._kept(name, secrets.token_urlsafe(24))
+
+    def key(self, name: str) -> str:
+        """A random key of 32 bytes in url-safe base64 that stays the same from its first use on."""
+        return self._kept(name, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+    def _kept(self, name: str, fresh: str) -> str:
+        if found := self.read(name):
+            return found
+        self.write(name, fresh)
+        return fresh
 
     def forget(self, *names: str) -> None:
         """Remove values."""

@@ -84,7 +84,7 @@ class Stack:
         self._wait(self._watched[-3:])
 
     def _choose(self) -> None:
-        """Settle ports and Flower's password."""
+        """Settle ports, Flower's password and the key of secrets."""
         old, home = self.settings, self._home
         logs = home.path / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
@@ -96,7 +96,12 @@ class Stack:
         self.url = url_of(old.api_host, api)
         self.flower_url = old.flower_url or url_of("127.0.0.1", flower)
         self.settings = replace(
-            old, api_port=api, flower_port=flower, flower_basic_auth=self.flower_auth, flower_url=self.flower_url
+            old,
+            api_port=api,
+            flower_port=flower,
+            flower_basic_auth=self.flower_auth,
+            flower_url=self.flower_url,
+            secret_key=old.secret_key or home.key("secret-key"),
         )
 
     def _start_stores(self) -> None:

@@ -28,6 +28,7 @@ class Settings:
     home: Path = field(default_factory=default_home)
     url: str | None = None  # of the API, for client and CLI
     token: str | None = field(default=None, metadata={"secret": True})
+    secret_key: str | None = field(default=None, metadata={"secret": True})  # under which jobs' secrets are kept
     log_level: str = "info"  # debug | info | warning | error
 
     api_host: str = "127.0.0.1"

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs, records
-from stoker.jobs.attempts import Claimed
+from stoker.jobs.claims import Claimed
 from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.training import cache
 from stoker.training.config import CheckpointSource, DatasetSource
@@ -76,6 +76,8 @@ class Preparation:
         Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
         """
         dataset = run.claimed.dataset
+        if dataset is None:
+            raise NotFound("data set", f"of job {run.claimed.job_number}", "it is no training by a recipe")
         if dataset.blob_id is None or dataset.sha256 is None:
             return DatasetSource(dataset.name, str(self.cache), cache_bytes=self.cache_bytes)
         folder = self.cache / "uploads"

@@ -17,6 +17,7 @@ from stoker.jobs import attempts
 from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome, State
+from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.settings import Settings
 from stoker.workers import host, processes
@@ -73,6 +74,7 @@ class Runner:
     runs: Runs
     environment: dict[str, str]  # of the worker; trainers see an allow-list of it
     quarantine: Quarantine
+    vault: Vault  # opens the secrets of jobs
 
     def run(self, attempt: UUID) -> Ended:
         """Run an attempt from claim to end; an attempt that is not to run here, or not any more, is left alone.
@@ -99,7 +101,9 @@ class Runner:
         lease = self.settings.lease_seconds
         before, incarnation = processes.boottime(), self.membership.id
         try:
-            claimed = once(self.sessions, lambda session: attempts.claim(session, attempt, incarnation, lease))
+            claimed = once(
+                self.sessions, lambda session: attempts.claim(session, attempt, incarnation, lease, self.vault)
+            )
         except AttemptClosed:
             events.info("message_dropped", attempt=attempt, reason="late, doubled or foreign")
             return None

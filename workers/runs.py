@@ -9,7 +9,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from stoker.errors import StokerError
-from stoker.jobs.attempts import Claimed
+from stoker.jobs.claims import Claimed
 from stoker.workers.trainers import Trainer
 
 

@@ -19,6 +19,7 @@ from stoker.errors import SettingInvalid, StackError
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.fleet import Offer
+from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
@@ -62,6 +63,7 @@ class Worker:
             raise SettingInvalid(missing, "is not set", "a worker needs the database and the broker")
         if settings.worker_attempts < 1:
             raise SettingInvalid("STOKER_WORKER_ATTEMPTS", "is 0", "let a worker run at least one attempt")
+        self._vault = Vault(settings.secret_key)
         self._url, self._broker = settings.database_url, settings.broker_url
         self._inventory = devices.inventory(settings.worker_devices)
         self._devices = self._inventory.devices()
@@ -119,6 +121,7 @@ class Worker:
             self._runs,
             allowed_environment(self._environ),
             quarantine,
+            self._vault,
         )
         announcements = Announcements()
         tasks.register(app, runner, announcements)

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from stoker.errors import AttemptClosed
 from stoker.jobs import attempts, blobs, records
+from stoker.jobs.claims import Claimed, describe
 from stoker.jobs.models import Attempt, Blob, BlobChunk, Job
 from stoker.jobs.resuming import latest_checkpoint
+from stoker.jobs.vault import Vault
 from stoker.workers.findings import digest_of, open_handed_in, pieces
 from stoker.workers.storing import Storing
 from tests.faults.points import Points
@@ -55,16 +57,18 @@ def unguarded_claim(_: Points) -> None:
     """A message claims its attempt, whoever has it already."""
     guarded = attempts.claim
 
-    def claim(session: Session, attempt: UUID, incarnation: UUID, lease_seconds: float) -> attempts.Claimed:
+    def claim(
+        session: Session, attempt: UUID, incarnation: UUID, lease_seconds: float, vault: Vault = attempts.NO_VAULT
+    ) -> Claimed:
         try:
-            return guarded(session, attempt, incarnation, lease_seconds)
+            return guarded(session, attempt, incarnation, lease_seconds, vault)
         except AttemptClosed:
             session.rollback()
             found = session.scalars(select(Attempt).where(Attempt.id == attempt)).one_or_none()
             if found is None:
                 raise
             job = session.get_one(Job, found.job_number)
-            return attempts._describe(session, found, job, latest_checkpoint(session, job))
+            return describe(session, found, job, latest_checkpoint(session, job), vault)
 
     setattr(attempts, guarded.__name__, claim)
 

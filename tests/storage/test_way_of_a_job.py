@@ -28,6 +28,7 @@ def test_a_job_is_placed_claimed_and_finished(queue: Queue) -> None:
     assert (outgoing.job_number, outgoing.ordinal, outgoing.worker, outgoing.owner) == (number, 1, "one", "ada")
     assert queue.used() == (1000, 10**8, 1, 1000)  # auto takes the GPU
     claimed = queue.claim(outgoing.attempt_id, incarnation)
+    assert claimed.dataset is not None
     assert (claimed.device, claimed.device_uuids, claimed.dataset.name) == ("gpu", ("GPU-0",), "digits")
     assert queue.finish(outgoing.attempt_id, incarnation) == "succeeded"
     assert queue.used() == (0, 0, 0, 0)

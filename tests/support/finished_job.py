@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs import attempts, blobs, dispatch, fleet, predictions, records, submissions
-from stoker.jobs.attempts import Claimed, Ending, PredictionsRecord
+from stoker.jobs.attempts import Ending, PredictionsRecord
+from stoker.jobs.claims import Claimed
 from stoker.jobs.fleet import Identity, Offer, OfferedDevice
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import User

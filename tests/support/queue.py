@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from stoker.jobs.attempts import Claimed, Ending, Outgoing, claim, finish
+from stoker.jobs.attempts import Ending, Outgoing, claim, finish
+from stoker.jobs.claims import Claimed
 from stoker.jobs.database import sessions
 from stoker.jobs.dispatch import dispatch
 from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register

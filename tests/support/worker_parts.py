@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.jobs.database import connect
 from stoker.jobs.fleet import Offer
 from stoker.jobs.models import Checkpoint, LogChunk, MetricSegment
+from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 from stoker.workers.devices import Nothing
 from stoker.workers.lease import LeaseKeeper
@@ -63,7 +64,15 @@ class Parts:
         """A runner whose fork server is not there."""
         quarantine = Quarantine(self.queue.factory, "one", Nothing(), lambda _: True)
         return Runner(
-            self.queue.factory, self.settings, self.membership, Nothing(), NEVER_STARTED, self.runs, {}, quarantine
+            self.queue.factory,
+            self.settings,
+            self.membership,
+            Nothing(),
+            NEVER_STARTED,
+            self.runs,
+            {},
+            quarantine,
+            Vault(None),
         )
 
     def keeper(self) -> LeaseKeeper:
