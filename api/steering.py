@@ -16,7 +16,7 @@ from stoker.jobs.accounts import Caller
 from stoker.jobs.documents import Strict, parse_json, validate
 from stoker.jobs.models import Job
 from stoker.jobs.reads_jobs import JobView
-from stoker.jobs.spec import Name, Tag
+from stoker.jobs.spec_fields import Name, Tag
 from stoker.jobs.visibility import may_steer
 
 router = APIRouter(prefix="/jobs/{number}", tags=["jobs"])
