@@ -20,6 +20,7 @@ from tests.faults.system import LEASE_SECONDS, Member, System
 
 ORPHAN_SECONDS = 3.0  # after its worker's death a trainer must be gone
 STARTING_SECONDS = 30.0  # and a fork server that still loads torch, before which it cannot look
+GONE_SECONDS = 0.5  # between two looks for that
 LOOK_SECONDS = 0.1  # between two looks for jobs that run twice
 Undo = Callable[[], object]
 
@@ -130,19 +131,22 @@ class Nemesis:
         pid = member.child.pid
         if pid is None or not member.child.alive:
             return
-        family = [(one, processes.started(one)) for one in processes.descendants(pid)]
+        family = {(one, at) for one in processes.descendants(pid) if (at := processes.started(one)) is not None}
         soon = self.dice.choice([0.0, LEASE_SECONDS + 1.0]) if back_in_seconds is None else back_in_seconds
         self.system.expect_down(member, soon)
-        starting = [one for one in family if title_of(one[0]) == "python"]
+        starting = {one for one in family if title_of(one[0]) == "python"}
         member.child.kill()
-        self.later(ORPHAN_SECONDS, lambda: self._look_for_orphans([one for one in family if one not in starting]))
-        if starting:
-            self.later(STARTING_SECONDS, lambda: self._look_for_orphans(starting))
+        self._expect_gone(family - starting, ORPHAN_SECONDS)
+        self._expect_gone(starting, STARTING_SECONDS)
 
-    def _look_for_orphans(self, family: list[tuple[int, float | None]]) -> None:
-        for pid, started in family:
-            if started is not None and processes.started(pid) == started:
-                self.history.note("orphan", pid=pid, title=title_of(pid))
+    def _expect_gone(self, family: set[tuple[int, float]], seconds: float) -> None:
+        """Look now and then until these processes are gone; note those that are still there after so long."""
+        left = {(pid, started) for pid, started in family if processes.started(pid) == started}
+        if left and seconds > 0:
+            self.later(GONE_SECONDS, lambda: self._expect_gone(left, seconds - GONE_SECONDS))
+            return
+        for pid, _ in left:
+            self.history.note("orphan", pid=pid, title=title_of(pid))
 
     def _look_for_twins(self) -> None:
         found = self._computing()

@@ -7,6 +7,8 @@ messages were deleted. PostgreSQL down with four jobs running: no new attempt, n
 import argparse
 import os
 import platform
+import signal
+import sys
 import threading
 import time
 
@@ -141,6 +143,7 @@ def _further(system: System, numbers: list[int], seen: dict[int, int] | None) ->
 
 def main() -> int:
     """Measure and print; 1 if a promise was not kept."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever ends us, everything is cleared up
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--posts", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10.0)

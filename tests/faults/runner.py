@@ -26,7 +26,7 @@ from tests.support.waiting import wait_for
 REFERENCE_SECONDS = 60.0
 LAST_SECONDS = 120.0  # for all jobs to end once nothing hurts them any more
 MORE = 2.0  # times the seconds of the schedule may be spent on phases that were hit too seldom, on a busy machine
-BACKLOG = 20  # unfinished jobs that the clients keep up, so that each phase has passers-by
+BACKLOG = 14  # unfinished jobs that the clients keep up, so that each phase has passers-by
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,9 @@ def run(size: Size) -> Verdict:
                 green = [build for build in size.broken if not prove(system, references, build, size.seed)]
         finally:
             keep_logs(home, size)
+        tell_time("all is stopped")
         note_leftovers(home, history)
+        tell_time("nothing is left")
     history.close()
     violations = check(history.entries, evidence, references)
     missed = {} if size.only else phases.missed(history.entries)

@@ -23,8 +23,9 @@ BY_WORKER = {  # place -> phase; a thread of the worker waits there
 }
 BY_TRAINER = {"first": "before the first checkpoint", "write": "inside a write", "evaluate": "evaluating"}
 PHASE_OF = BY_WORKER | BY_TRAINER | {"draining": "draining"}
-DRAINS = 0.3  # of the volleys hit a worker that was told to stop, while that phase needs it
+DRAINS = 0.5  # of the volleys hit a worker that was told to stop, while that phase needs it
 BY_SERVER = 0.1  # of the trainers die with their fork server
+PAIR = 2  # places that only a worker's death can hit, at once
 SPARE = 1  # more than is needed are let into a place: some of them may get away
 
 
@@ -33,16 +34,19 @@ def volley(nemesis: Nemesis, needed: dict[str, int]) -> int:
     points = [point for point, phase in PHASE_OF.items() if phase in needed]
     if "draining" in points and (points == ["draining"] or nemesis.dice.random() < DRAINS):
         return strike(nemesis, {"draining": needed["draining"] + SPARE})
-    points = [point for point in points if point != "draining"]
-    room = max(1, len(nemesis.system.workers) * ATTEMPTS // max(1, len(points)))  # the first place must not take all
-    return strike(nemesis, {point: min(needed[PHASE_OF[point]] + SPARE, room) for point in points})
+    # Each death of a worker costs seconds until it is back: few places at a time, so that one death hits many.
+    by_worker = sorted((point for point in points if point in BY_WORKER), key=lambda one: -needed[PHASE_OF[one]])
+    limits = {point: needed[PHASE_OF[point]] + SPARE for point in by_worker[:PAIR]}
+    by_trainer = [point for point in points if point in BY_TRAINER]
+    room = max(1, ATTEMPTS // max(1, len(by_trainer)))  # the first place must not take all
+    return strike(nemesis, limits | {point: min(needed[PHASE_OF[point]] + SPARE, room) for point in by_trainer})
 
 
 def strike(nemesis: Nemesis, limits: dict[str, int]) -> int:
     """Kill as many attempts at these places as come by, up to the limit of each; how many."""
     points, fresh = nemesis.system.points, nemesis.fresh_jobs()
     for point, limit in limits.items():
-        points.arm(point, None if point == "placed" else fresh, limit)
+        points.arm(point, None if point in ("placed", "draining") else fresh, limit)
     try:
         if "draining" in limits and not _drain_one(nemesis):
             return 0

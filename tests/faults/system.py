@@ -30,7 +30,7 @@ from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_SECONDS = 2.0
-ATTEMPTS = 5  # at once on one worker
+ATTEMPTS = 8  # at once on one worker
 START_SECONDS = 60.0
 # Of our own looks at the database: what we have locked ourselves must not hold us for ever.
 PATIENCE = {"connect_timeout": 3, "options": "-c lock_timeout=2s -c statement_timeout=20s"}

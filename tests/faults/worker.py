@@ -67,7 +67,7 @@ def main() -> int:
     install(points_of(arguments.points))
     settings = load(os.environ)
     log.configure(settings.log_level)
-    forks = (sys.executable, "-m", "tests.faults.trainers", arguments.points)
+    forks = (sys.executable, "-m", "tests.faults.quick", "tests.faults.trainers", arguments.points)
     try:
         Worker(settings, os.environ, forks).serve()
     except StokerError as error:
