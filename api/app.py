@@ -15,6 +15,7 @@ from starlette.routing import Route
 from stoker.api import (
     accounts,
     checkpoints,
+    code,
     datasets,
     health,
     jobs,
@@ -39,7 +40,7 @@ from stoker.jobs.database import connect, sessions
 from stoker.jobs.spec import JobSpec
 from stoker.settings import Settings
 
-ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, datasets, workers, accounts, people, quotas)
+ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, code, datasets, workers, accounts, people, quotas)
 BODIES = (
     accounts.NewToken,
     people.NewTeam,

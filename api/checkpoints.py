@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from stoker.api.dependencies import Caller_, Database, Responses
+from stoker.api.downloads import attachment
 from stoker.api.parameters import Whole
 from stoker.api.services import Services, Shared
 from stoker.errors import DataDamaged, NotFound
@@ -40,12 +41,12 @@ def content(
     session.rollback()  # no transaction stays open while a slow client reads
     if format == "checkpoint":
         pieces = blobs.read(services.sessions, blob_id)
-        return _download(pieces, size, f"{name}.checkpoint")
+        return attachment(pieces, size, f"{name}.checkpoint")
     try:
         pieces, size = _weights(services, blob_id, size)
     except TensorFileDamaged:
         raise DataDamaged(f"checkpoint {checkpoint_id}") from None
-    return _download(pieces, size, f"{name}.safetensors")
+    return attachment(pieces, size, f"{name}.safetensors")
 
 
 def _weights(services: Services, blob_id: int, size: int) -> tuple[Iterator[bytes], int]:
@@ -62,8 +63,3 @@ def _weights(services: Services, blob_id: int, size: int) -> tuple[Iterator[byte
     spans = [(header.data_start + one.begin, header.data_start + one.end) for one in chosen]
     content = blobs.read_spans(services.sessions, blob_id, spans)
     return itertools.chain([packed], content), len(packed) + sum(one.nbytes for one in chosen)
-
-
-def _download(pieces: Iterator[bytes], size: int, name: str) -> StreamingResponse:
-    headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)

@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from stoker.api.archive_summary import summarise
 from stoker.api.dependencies import Caller_, Database, refuse_encoding
 from stoker.api.parameters import Cursor, Limit
 from stoker.api.services import Services, Shared
-from stoker.api.uploads import Spooled, private_folder, read_pieces, spooled
+from stoker.api.uploads import Spooled, private_folder, read_pieces, refuse_forms, spooled
 from stoker.errors import InvalidInput
 from stoker.jobs import blobs, datasets
 from stoker.jobs.accounts import Caller
@@ -23,7 +22,6 @@ from stoker.jobs.pages import Page
 router = APIRouter(tags=["datasets"])
 
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.ASCII)
-_FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded", "application/json"})
 _ARCHIVE = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}}}
 
 
@@ -56,8 +54,7 @@ async def upload(
     datasets.check_name(name)
     declared = _declared(sha256)
     refuse_encoding(request)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:
-        raise HTTPException(415, "send the archive itself as the body, as application/octet-stream")
+    refuse_forms(request, "the archive")
     folder = await run_in_threadpool(private_folder, services.settings.home, "uploads")
     async with spooled(request, folder, services.settings.upload_limit_bytes) as file:
         if declared not in (None, file.sha256):

@@ -18,7 +18,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 LIMIT_SECONDS = 35.0  # to the first byte of an answer; a statement is ended by the database after 30 s
-UNLIMITED = frozenset({("POST", "/api/v1/datasets")})  # takes as long as its bytes; each of them has a limit
+UNLIMITED = frozenset(
+    {("POST", "/api/v1/datasets"), ("POST", "/api/v1/code")}
+)  # takes as long as its bytes; each of them has a limit
 
 log = Events("stoker.api")
 

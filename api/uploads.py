@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from stoker.errors import DiskFull, TooLarge
 
 PIECE_BYTES = 2**20
+_FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded", "application/json"})
 SILENCE_SECONDS = 60.0  # a sender that is silent for longer has gone
 
 
@@ -31,12 +32,12 @@ class Spooled:
 
 
 @contextlib.asynccontextmanager
-async def spooled(request: Request, folder: Path, limit_bytes: int) -> AsyncIterator[Spooled]:
+async def spooled(request: Request, folder: Path, limit_bytes: int, what: str = "the upload") -> AsyncIterator[Spooled]:
     """Receive a body into a file without a name; it is gone afterwards.
 
     Raises TooLarge, DiskFull, and 408 for a sender that went silent.
     """
-    _announced(request, limit_bytes, folder)
+    _announced(request, limit_bytes, folder, what)
     with await run_in_threadpool(_nameless, folder) as file:
         whole, size = hashlib.sha256(), 0
 
@@ -48,11 +49,17 @@ async def spooled(request: Request, folder: Path, limit_bytes: int) -> AsyncIter
         async for piece in _pieces(request):
             size += len(piece)
             if size > limit_bytes:
-                raise TooLarge("the upload", limit_bytes)
+                raise TooLarge(what, limit_bytes)
             await run_in_threadpool(keep, piece)
         with disk_room():
             file.flush()
         yield Spooled(Path(f"/proc/self/fd/{file.fileno()}"), size, whole.hexdigest())
+
+
+def refuse_forms(request: Request, what: str) -> None:
+    """Refuse a body that wraps what is sent, or is something else altogether; raises 415."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:
+        raise HTTPException(415, f"send {what} as the body itself, as application/octet-stream")
 
 
 def _nameless(folder: Path) -> IO[bytes]:
@@ -84,12 +91,12 @@ def read_pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _announced(request: Request, limit_bytes: int, folder: Path) -> None:
+def _announced(request: Request, limit_bytes: int, folder: Path, what: str) -> None:
     """Refuse before the first byte what says that it is too large."""
     length = request.headers.get("content-length", "0")
     announced = int(length) if length.isdecimal() and len(length) < 19 else 0
     if announced > limit_bytes:
-        raise TooLarge("the upload", limit_bytes)
+        raise TooLarge(what, limit_bytes)
     if announced > shutil.disk_usage(folder).free:
         raise DiskFull
 

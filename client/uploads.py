@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.errors import InvalidInput
+from stoker.jobs.plaintar import END, header, padding, size_of
 
 READ_BYTES = 1 << 20
-BLOCK = 512  # of the tar format
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 CONTENT_TYPES = {".zip": "application/zip", ".gz": "application/gzip", ".tgz": "application/gzip"}
 
@@ -33,7 +32,7 @@ class Upload:
         try:
             if path.is_dir():
                 members = tuple(_members(path))
-                return cls(path, members, _tar_size(members), "application/x-tar")
+                return cls(path, members, size_of(members), "application/x-tar")
             size = path.stat().st_size
         except OSError as error:
             raise InvalidInput("path", f"cannot read {path}: {error.strerror}", "name an archive or a folder") from None
@@ -56,7 +55,7 @@ class Upload:
         Raises InvalidInput when a file has changed since it was looked at.
         """
         done = 0
-        for piece in _tar(self.path, self.members) if self.members is not None else _file(self.path, self.size):
+        for piece in _tar(self.path, self.members) if self.members is not None else file_pieces(self.path, self.size):
             done += len(piece)
             yield piece
             if progress:
@@ -98,35 +97,24 @@ def _shown(path: str) -> str:
     return ascii(path)[1:-1]
 
 
-def _header(name: str, size: int) -> bytes:
-    """A tar header without anything that differs between two machines: no owner, no time, one mode."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, 0o644, 0
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-
-
-def _padding(size: int) -> int:
-    return -size % BLOCK
-
-
-def _tar_size(members: tuple[tuple[str, int], ...]) -> int:
-    return sum(len(_header(name, size)) + size + _padding(size) for name, size in members) + 2 * BLOCK
-
-
 def _tar(folder: Path, members: tuple[tuple[str, int], ...]) -> Iterator[bytes]:
     kept = bytearray()
     for name, size in members:
-        kept += _header(name, size)
-        for piece in _file(folder / name, size):
+        kept += header(name, size)
+        for piece in file_pieces(folder / name, size):
             kept += piece
             if len(kept) >= READ_BYTES:  # small images travel together
                 yield bytes(kept)
                 kept.clear()
-        kept += bytes(_padding(size))
-    yield bytes(kept + bytes(2 * BLOCK))
+        kept += padding(size)
+    yield bytes(kept + END)
 
 
-def _file(path: Path, size: int) -> Iterator[bytes]:
+def file_pieces(path: Path, size: int) -> Iterator[bytes]:
+    """Yield a file of so many bytes in pieces of at most 1 MiB.
+
+    Raises InvalidInput when it cannot be read, or has changed since it was looked at.
+    """
     left = size
     try:
         with open(os.open(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - a descriptor

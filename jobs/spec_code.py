@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from stoker.errors import InvalidInput
 from stoker.jobs.documents import Strict, shown, unprintable_character
-from stoker.jobs.spec_fields import InnerPath
+from stoker.jobs.spec_fields import InnerPath, printable
 
 CODE = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
@@ -47,10 +47,24 @@ Code = Annotated[str, AfterValidator(code_digest)]
 Variable = Annotated[str, AfterValidator(variable_name)]
 
 
-class Script(Strict):
-    """A program of the team's own, started in the root of its code."""
+class Git(Strict):
+    """Where code came from, as its client saw it."""
+
+    commit: str = Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")
+    branch: Annotated[str, printable("git.branch", 300)] | None = None
+    dirty: bool = False  # the code differs from the commit
+
+
+class OwnCode(Strict):
+    """What a script and a notebook have in common."""
 
     code: Code
+    git: Git | None = None
+
+
+class Script(OwnCode):
+    """A program of the team's own, started in the root of its code."""
+
     command: list[str] = Field(min_length=1, max_length=1000)
     processes: Literal[1] = 1
 
@@ -64,10 +78,9 @@ class Script(Strict):
         return command
 
 
-class Notebook(Strict):
+class Notebook(OwnCode):
     """A notebook of the team's own, run cell by cell."""
 
-    code: Code
     path: InnerPath
     parameters: dict[str, Any] = Field(default={}, max_length=1000)  # JSON values
 

@@ -13,6 +13,7 @@ from stoker.jobs.quantities import parse_bytes, parse_seconds
 
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MAX_PATH = 1000  # characters
+MAX_PART_BYTES = 255  # what file systems take
 
 
 def printable(field: str, limit: int) -> AfterValidator:
@@ -70,6 +71,8 @@ def inner_path(value: str) -> str:
         raise InvalidInput("path", f"{shown(value)!r} leads out of the folder", "give a path relative to the folder")
     if not value or "" in parts or "." in parts:
         raise InvalidInput("path", f"{shown(value)!r} is not a plain path", "write it like folder/file.py")
+    if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
+        raise InvalidInput("path", f"a part of {shown(value)!r} is longer than {MAX_PART_BYTES} bytes", "shorten it")
     return value
 
 

@@ -37,6 +37,7 @@ class Settings:
     flower_url: str | None = None  # where users reach Flower, for links
     flower_basic_auth: str | None = field(default=None, metadata={"secret": True})  # user:password
     upload_limit_bytes: int = 20 * 10**9
+    code_limit_bytes: int = 200 * 10**6  # of a job's own code; read by clients and by the API
 
     worker_name: str | None = None  # stable name; default: the host's
     worker_cpus: float = 0  # offered to jobs; 0: all that this process may use
