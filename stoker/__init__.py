@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stoker.client.client import Client as Client
+    from stoker.training.current import current_run as current_run
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"Client": "stoker.client.client"}
+_PUBLIC = {"Client": "stoker.client.client", "current_run": "stoker.training.current"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import json
 import queue
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,17 +87,22 @@ class Snapshot:
             position = entries[-1].end
         self.entries = entries
         self._device = device
-        self.names = dict.fromkeys(name for name, _ in ordered).keys()
+        self._described = _describe(tensors)
+        self._names = [name for name, _ in ordered]
         self._flat = torch.empty(position, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._views = [
             self._flat[one.begin : one.end].view(tensor.dtype).view(tensor.shape)
             for one, (_, tensor) in zip(entries, ordered, strict=True)
         ]
 
+    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether these tensors have the names, types and shapes that there is memory for."""
+        return self._described == _describe(tensors)
+
     @torch.no_grad()
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy the tensors; the only part of a checkpoint that the loop waits for."""
-        torch._foreach_copy_(self._views, [tensors[name] for name in self.names], non_blocking=True)
+        torch._foreach_copy_(self._views, [tensors[name] for name in self._names], non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
@@ -107,6 +113,10 @@ class Snapshot:
     def warm(self) -> None:
         """Touch the memory, so that the first copy does not wait for the kernel to find pages."""
         self._flat.numpy().fill(0)
+
+
+def _describe(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,7 @@ class Writer:
         self._idle = threading.Event()
         self._idle.set()
         self._started = False
+        self._files: Counter[int] = Counter()  # by step
         self._error: BaseException | None = None
 
     def warm(self, tensors: Mapping[str, Tensor]) -> None:
@@ -152,7 +163,7 @@ class Writer:
         random_tensors, random_document = random_states(self._device)
         everything = {**tensors, **random_tensors}
         snapshot = self._snapshot
-        if snapshot is None or snapshot.names != everything.keys():
+        if snapshot is None or not snapshot.fits(everything):
             snapshot = self._snapshot = Snapshot(everything, self._device)
         snapshot.take(everything)
         state = {**document, "format": FORMAT, "step": step, "random": random_document}
@@ -186,6 +197,8 @@ class Writer:
 
     def _write(self, snapshot: Snapshot, step: int, state: Document, message: Document) -> None:
         header = tensorfile.pack_header(snapshot.entries, {"format": "pt", "stoker": json.dumps(state)})
-        path = self._folder / f"checkpoint-{step}.safetensors"
+        self._files[step] += 1
+        again = f"-{self._files[step]}" if self._files[step] > 1 else ""  # the one before may not have been taken yet
+        path = self._folder / f"checkpoint-{step}{again}.safetensors"
         nbytes, sha256 = tensorfile.write(path, header, [snapshot.content()])
         self._announce(Written(path.name, step, nbytes, sha256, message))

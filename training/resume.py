@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def load(source: CheckpointSource) -> Loaded:
             header = tensorfile.read_header(file)
         return Loaded({one.name: _tensor(mapped, one, header.data_start) for one in header.entries}, _document(header))
     except (OSError, TensorFileDamaged) as error:
-        raise _mismatch(f"the checkpoint is damaged: {error}") from None
+        raise mismatch(f"the checkpoint is damaged: {error}") from None
 
 
 def _tensor(mapped: Tensor, one: tensorfile.Entry, start: int) -> Tensor:
@@ -69,7 +70,8 @@ def _document(header: tensorfile.Header) -> dict[str, Any]:
     return document
 
 
-def _mismatch(evidence: str) -> TrainingFailed:
+def mismatch(evidence: str) -> TrainingFailed:
+    """The error of a checkpoint that does not belong to what shall go on from it."""
     return TrainingFailed("checkpoint_mismatch", evidence, "go on from another checkpoint, or start from scratch")
 
 
@@ -91,10 +93,10 @@ def restore_weights(model: nn.Module, loaded: Loaded) -> None:
     problems = [(word, names) for word, names in (("missing", missing), ("extra", extra), ("shape", shaped)) if names]
     if problems:
         listed = "; ".join(f"{word}: {', '.join(names[:_NAMED])} ({len(names)} in all)" for word, names in problems)
-        raise _mismatch(f"the checkpoint is of another model: {listed}")
+        raise mismatch(f"the checkpoint is of another model: {listed}")
     broken = [name for name, value in given.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise _mismatch(f"the checkpoint holds NaN or infinite weights: {', '.join(broken[:_NAMED])}")
+        raise mismatch(f"the checkpoint holds NaN or infinite weights: {', '.join(broken[:_NAMED])}")
     for name, value in wanted.items():
         value.copy_(given[name])
 
@@ -111,9 +113,20 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, loaded: Loaded) -> None:
             continue
         index, _, key = name.removeprefix(OPTIMIZER).partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
-            raise _mismatch(f"the checkpoint is of another model: {name} belongs to no weight")
+            raise mismatch(f"the checkpoint is of another model: {name} belongs to no weight")
         parameter = parameters[int(index)]
         optimizer.state[parameter][key] = _like(value, parameter)
+
+
+@torch.no_grad()
+def lay_out(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Lay out again, like its weight, what ``load_state_dict(state)`` has given an optimizer to keep of each weight."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        for key, value in state["state"].get(number, {}).items():
+            if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
+                optimizer.state[parameter][key] = _like(value, parameter)
 
 
 def _like(value: Tensor, parameter: nn.Parameter) -> Tensor:
@@ -127,9 +140,9 @@ def check_same_run(document: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raise TrainingFailed (``checkpoint_mismatch``) unless the checkpoint is of a run of the same data and recipe."""
     found = document.get("run")
     if not isinstance(found, dict):
-        raise _mismatch("the checkpoint holds weights only: a training cannot go on from it")
+        raise mismatch("the checkpoint holds weights only: a training cannot go on from it")
     different = [key for key, value in expected.items() if found.get(key) != value]
     if different:
         key = different[0]
         was, now = f"{found.get(key)!r:.80}", f"{expected[key]!r:.80}"
-        raise _mismatch(f"the checkpoint is of another run: {key} was {was}, is {now}")
+        raise mismatch(f"the checkpoint is of another run: {key} was {was}, is {now}")
