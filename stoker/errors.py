@@ -16,6 +16,7 @@ StokerError
 ├── Unavailable             503  a service is down; try again
 ├── AttemptClosed                the fence: the writer has lost its job
 ├── DataDamaged                  bytes do not match their digest
+├── ConfinementUnavailable       the kernel cannot keep a job's code inside its bounds
 └── StackError                   the embedded stack cannot start or is held by another process
 
 Each class has a stable ``code`` that clients may match on and a ``status`` for HTTP. Arguments are kept raw in
@@ -206,6 +207,12 @@ class DataDamaged(StokerError):
 
     def __str__(self) -> str:
         return f"{self.what} is damaged: its bytes do not match their SHA-256"
+
+
+class ConfinementUnavailable(StokerError):
+    """The kernel cannot keep a job's code inside its bounds; the text says what is missing."""
+
+    code = "confinement_unavailable"
 
 
 class StackError(StokerError):

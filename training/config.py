@@ -162,6 +162,8 @@ class DatasetSource:
     digest: str | None = None  # of an upload's bytes, `sha256:…`; the key in the cache
     source: str | None = None  # path of an archive or of a folder of class folders; None: a built-in
     cache_bytes: int = 0  # most that the cache may hold; 0: no limit
+    prepared: str | None = None  # the prepared file, made already and kept by somebody who holds its lock
+    downloads: str | None = None  # folder for built-ins as they were downloaded; None: in the cache
 
 
 @dataclass(frozen=True, slots=True)

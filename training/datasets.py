@@ -115,7 +115,8 @@ def _digest_of(source: Path) -> str:
 
 def _make(source: DatasetSource, path: Path, threads: int, watch: Watch) -> None:
     if source.source is None:
-        images = builtin_datasets.read(source.name, Path(source.cache) / "downloads", watch)
+        downloads = Path(source.downloads) if source.downloads else Path(source.cache) / "downloads"
+        images = builtin_datasets.read(source.name, downloads, watch)
     else:
         images = class_folders.read(Path(source.source), path.parent, threads, watch)
     with images:

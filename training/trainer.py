@@ -159,16 +159,20 @@ class Trainer:
         def watch(done: int, total: int) -> None:
             self._watch("prepare", done, total)
 
-        path = datasets.prepare(self._task.dataset, threads=self._task.threads, watch=watch)
-        self._held.enter_context(cache.locked(path, lambda: watch(0, 0), shared=True))
+        source = self._task.dataset
+        path = Path(source.prepared) if source.prepared else None
+        if path is None:
+            path = datasets.prepare(source, threads=self._task.threads, watch=watch)
+            self._held.enter_context(cache.locked(path, lambda: watch(0, 0), shared=True))
         dataset = datasets.load(path)
+        if self._task.kind == "prepare":  # how many bad images are too many, each training decides
+            self._announce(dataset)
+            self._send_images(dataset)
+            return dataset
         dataset.check_bad_images(self._config.max_bad_images)
         if dataset.bad_count:
             text = f"{dataset.bad_count} images do not decode and are left out: {'; '.join(dataset.bad_images[:5])}"
             self._reporter.send("note", text=text[:4000])
-        if self._task.kind == "prepare":
-            self._announce(dataset)
-            self._send_images(dataset)
         return dataset
 
     def _announce(self, dataset: Dataset) -> None:

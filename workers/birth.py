@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from stoker.workers import processes
+from stoker.workers import processes, sandbox
 from stoker.workers.orders import MAX_PACKET_BYTES, Order
+from stoker.workers.sandbox import Confinement
 
 FILE_LIMIT_BYTES = 64 * 2**30
 CHANNEL = 3  # the descriptor of the socket to the supervisor, in every trainer
@@ -31,6 +32,7 @@ def become_trainer(server: int, connection: socket.socket, run: Run, rehearse: R
     try:
         _isolate(server, connection.fileno())
         rehearse()
+        sandbox.rehearse()
         data, fds, _, _ = socket.recv_fds(socket.socket(fileno=CHANNEL), MAX_PACKET_BYTES, 2)
         if not data:
             os._exit(0)
@@ -63,7 +65,7 @@ def _isolate(server: int, connection: int) -> None:
 
 
 def _put_on(order: Order, channel: int, log: int) -> socket.socket:
-    """Wear the order: its log, environment, folder and title. Returns the socket to the supervisor."""
+    """Wear the order: its log, environment, folder and title, and its confinement. Returns the supervisor's socket."""
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.dup2(channel, CHANNEL)
@@ -74,7 +76,10 @@ def _put_on(order: Order, channel: int, log: int) -> socket.socket:
     tempfile.tempdir = None
     processes.set_title(order.title)
     speak_when_hurt()
-    return socket.socket(fileno=CHANNEL)
+    channel_socket = socket.socket(fileno=CHANNEL)
+    if order.confinement is not None:
+        sandbox.confine(Confinement.from_document(order.confinement))  # last: nothing of this is allowed afterwards
+    return channel_socket
 
 
 def speak_when_hurt() -> None:

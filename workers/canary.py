@@ -1,4 +1,4 @@
-"""A training step of nothing, in a forked child: whether trainers can work here, on a device or on none."""
+"""A training step of nothing, in a forked child, confined as trainers are: whether they can work here."""
 
 import itertools
 import sys
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.workers import processes
+from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Inventory, cuda_environment
 from stoker.workers.orders import Order
 from stoker.workers.trainers import ForkServer
@@ -23,6 +24,7 @@ class Canary:
     inventory: Inventory
     environment: Mapping[str, str]  # what every trainer may see
     scratch: Path
+    bounds: Bounds
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def step(self, uuids: list[str], check: Callable[[], None] = lambda: None) -> int | None:
@@ -38,6 +40,7 @@ class Canary:
             scratch=str(self.scratch),
             title="canary",
             deadline=processes.boottime() + SECONDS,
+            confinement=self.bounds.confinement(self.scratch, devices=self.inventory.files(uuids)),
         )
         trainer = self.fork_server.spawn(order, sys.stderr.fileno(), check)
         until = time.monotonic() + SECONDS

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from stoker.log import Events
 
 events = Events(__name__)
 PROBE_SECONDS = 30.0
+_DRIVER_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,100}")
 
 
@@ -30,6 +31,9 @@ class Inventory(Protocol):
 
     def torch_device(self, uuids: Sequence[str]) -> str:
         """What a trainer that was given these devices calls the first of them: ``cpu`` or ``cuda:0``."""
+
+    def files(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        """The device files that a trainer with these devices must open, and no others."""
 
 
 def cuda_environment(uuids: Sequence[str]) -> dict[str, str]:
@@ -67,14 +71,22 @@ class Nothing:
         """The CPU."""
         return "cpu"
 
+    def files(self, uuids: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the seam's signature
+        """None."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Nvml:
     """What NVML lists, asked in a process of its own: a driver that hangs or crashes must not take the worker along."""
 
+    _files: dict[str, list[str]] = field(default_factory=dict)  # of each device that was listed
+
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The GPUs, or their MIG instances where MIG is on; none without a driver."""
-        return in_bus_order(_ask_nvml())
+        found = _ask_nvml()
+        self._files.update((device["uuid"], device["files"]) for device in found)
+        return in_bus_order(found)
 
     def processes(self, uuid: str) -> frozenset[int]:
         """What NVML says; none where it cannot be asked."""
@@ -83,6 +95,11 @@ class Nvml:
     def torch_device(self, uuids: Sequence[str]) -> str:
         """CUDA's first visible device, if any was given."""
         return "cuda:0" if uuids else "cpu"
+
+    def files(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        """What the driver needs of every process, and what belongs to these devices; none without devices."""
+        own = [path for uuid in uuids for path in self._files.get(uuid, ())]
+        return (*_DRIVER_FILES, *dict.fromkeys(own)) if uuids else ()
 
 
 def _ask_nvml(*arguments: str) -> list[Any]:
@@ -124,6 +141,10 @@ class Fake:
     def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
         """The CPU, whatever was given."""
         return "cpu"
+
+    def files(self, uuids: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the seam's signature
+        """None."""
+        return ()
 
 
 def in_bus_order(found: Sequence[dict[str, Any]]) -> tuple[OfferedDevice, ...]:

@@ -5,6 +5,7 @@ With the UUID of a GPU, print the pids of the processes that hold memory of it.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -16,10 +17,22 @@ def gpus() -> list[dict[str, Any]]:
     for index in range(pynvml.nvmlDeviceGetCount()):
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
         bus = _text(pynvml.nvmlDeviceGetPciInfo(gpu).busId)
+        minor = int(pynvml.nvmlDeviceGetMinorNumber(gpu))
         if _mig(gpu):
-            found += [_describe(instance, bus) for instance in _instances(gpu)]
+            found += [_describe(one, bus) | {"files": _instance_files(one, minor)} for one in _instances(gpu)]
         else:
-            found.append(_describe(gpu, bus))
+            found.append(_describe(gpu, bus) | {"files": [f"/dev/nvidia{minor}"]})
+    return found
+
+
+def _instance_files(instance: Any, minor: int) -> list[str]:
+    """The GPU's own file, and those by which the driver lets a process into one instance of it."""
+    gpu, compute = pynvml.nvmlDeviceGetGpuInstanceId(instance), pynvml.nvmlDeviceGetComputeInstanceId(instance)
+    folder = Path(f"/proc/driver/nvidia/capabilities/gpu{minor}/mig/gi{gpu}")
+    found = [f"/dev/nvidia{minor}"]
+    for access in (folder / "access", folder / f"ci{compute}" / "access"):
+        lines = dict(line.split(": ") for line in access.read_text().splitlines())
+        found.append(f"/dev/nvidia-caps/nvidia-cap{lines['DeviceFileMinor']}")
     return found
 
 

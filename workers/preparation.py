@@ -15,7 +15,8 @@ from stoker.jobs import blobs, records
 from stoker.jobs.claims import Claimed
 from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.training import cache
-from stoker.training.config import CheckpointSource, DatasetSource
+from stoker.training.config import BUILTIN_DATASETS, CheckpointSource, DatasetSource
+from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Inventory, cuda_environment
 from stoker.workers.runs import Run
 from stoker.workers.transactions import persist, repeat
@@ -69,9 +70,10 @@ class Preparation:
     environment: dict[str, str]  # what every trainer may see
     cache: Path
     cache_bytes: int  # most that it may hold
+    bounds: Bounds
 
     def fetch_dataset(self, run: Run) -> DatasetSource:
-        """Bring an upload into the cache, unless it or what is made of it is there; built-ins are the trainer's affair.
+        """Bring an upload into the cache, unless it or what is made of it is there; built-ins have nothing to fetch.
 
         Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
         """
@@ -79,6 +81,8 @@ class Preparation:
         if dataset is None:
             raise NotFound("data set", f"of job {run.claimed.job_number}", "it is no training by a recipe")
         if dataset.blob_id is None or dataset.sha256 is None:
+            if dataset.name not in BUILTIN_DATASETS:
+                raise NotFound("data set", dataset.name)
             return DatasetSource(dataset.name, str(self.cache), cache_bytes=self.cache_bytes)
         folder = self.cache / "uploads"
         folder.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,7 @@ SCHEMAS: Mapping[str, Mapping[str, Check]] = {
         "sha256": _matches(_SHA256),
         "metrics": _metrics,
     },
+    "prepared": {"digest": _DIGEST, "train_images": _count, "test_images": _count},
     "images": {
         "path": _FILE_NAME,
         "count": _count,

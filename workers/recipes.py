@@ -6,7 +6,7 @@ from pathlib import Path
 from stoker.jobs.attempts import Ending, PredictionsRecord
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.spec import training_config
-from stoker.training.config import Task
+from stoker.training.config import DatasetSource, Task
 from stoker.workers import findings
 from stoker.workers.findings import FindingsRefused
 from stoker.workers.orders import Order
@@ -24,19 +24,19 @@ class Recipe:
     preparation: Preparation
     run: Run
     scratch: Path
+    source: DatasetSource  # its data, prepared
 
     def order(self) -> Order:
-        """All that its trainer is told, once data and checkpoint are there.
+        """All that its trainer is told, once its checkpoint is there.
 
-        Raises Interrupted, AttemptClosed, DataDamaged or NotFound (the data set), OSError.
+        Raises Interrupted, AttemptClosed, OSError.
         """
         claimed, preparation = self.run.claimed, self.preparation
-        source = preparation.fetch_dataset(self.run)
         checkpoint = preparation.fetch_checkpoint(self.run, self.scratch)
         task = Task(
             kind="train",
             config=training_config(claimed.spec),
-            dataset=source,
+            dataset=self.source,
             scratch=str(self.scratch),
             checkpoint=checkpoint,
             threads=max(1, int(claimed.spec.resources.cpus)),
@@ -51,6 +51,13 @@ class Recipe:
             scratch=str(self.scratch),
             title=f"job {claimed.job_number}",
             deadline=self.run.deadline,
+            confinement=preparation.bounds.confinement(
+                self.scratch,
+                network=claimed.spec.network == "open",
+                memory_bytes=claimed.spec.resources.memory,
+                read_only=[self.source.prepared] if self.source.prepared else [],
+                devices=preparation.inventory.files(claimed.device_uuids),
+            ),
         )
 
     def ending(self, sight: Sight, storing: Storing) -> Ending:

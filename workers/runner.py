@@ -3,6 +3,8 @@
 import errno
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import exc
 from sqlalchemy.orm import Session, sessionmaker
 
-from stoker.errors import AttemptClosed, DataDamaged, NotFound, Unavailable
+from stoker.errors import AttemptClosed, DataDamaged, InvalidInput, NotFound, Unavailable
 from stoker.jobs import attempts
 from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import Failure
@@ -21,6 +23,8 @@ from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.settings import Settings
 from stoker.workers import host, processes
+from stoker.workers.bounds import Bounds
+from stoker.workers.decoding import Decoding, NotDecoded
 from stoker.workers.devices import Inventory
 from stoker.workers.logfile import LogFile
 from stoker.workers.membership import Membership
@@ -75,6 +79,7 @@ class Runner:
     environment: dict[str, str]  # of the worker; trainers see an allow-list of it
     quarantine: Quarantine
     vault: Vault  # opens the secrets of jobs
+    bounds: Bounds
 
     def run(self, attempt: UUID) -> Ended:
         """Run an attempt from claim to end; an attempt that is not to run here, or not any more, is left alone.
@@ -144,46 +149,54 @@ class Runner:
         Raises AttemptClosed.
         """
         try:
-            scratch = make_scratch(root, run)
-            kind = self._kind(run, scratch)
-            order = kind.order()
-            run.check()
-            sight, storing = self._watch(run, replace(order, deadline=run.deadline), scratch, report)
-            self._examine(run, sight)
-            if run.asked is Asked.CLOSED:
-                raise AttemptClosed(run.id)
-            return kind.ending(sight, storing)
+            return self._lead(run, make_scratch(root, run), report)
         except AttemptClosed:
             raise
         except Interrupted:
             if run.asked is Asked.CLOSED:
                 raise AttemptClosed(run.id) from None
             return judge(run.asked, Sight())
-        except (DataDamaged, NotFound) as error:
-            return failed("data_missing", str(error))
-        except Unavailable as error:
-            return failed("worker_lost", str(error), Outcome.LOST)
-        except OSError as error:
-            events.error("run_failed", attempt=run.id)
-            return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
         except Exception as error:
-            events.error("run_failed", attempt=run.id)
-            return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
+            return _ending_of(error, run)
 
-    def _kind(self, run: Run, scratch: Path) -> Kind:
-        return Recipe(self._preparation(), run, scratch)
+    def _lead(self, run: Run, scratch: Path, report: Report) -> Ending:
+        """Lead an attempt from its preparation to its ending.
+
+        Raises AttemptClosed, Interrupted, and what ``_ending_of`` takes.
+        """
+        self.bounds.check_network(run.claimed.spec.network)
+        try:
+            with self._kind(run, scratch, report) as kind:
+                sight, storing = self._watch(run, kind.order(), report)
+                self._examine(run, sight)
+                if run.asked is not Asked.CLOSED:
+                    return kind.ending(sight, storing)
+        except NotDecoded as end:
+            if run.asked is not Asked.CLOSED:
+                return end.ending
+        raise AttemptClosed(run.id)
+
+    @contextmanager
+    def _kind(self, run: Run, scratch: Path, report: Report) -> Iterator[Kind]:
+        """What is to be run, and what it needs from others, kept as long as it runs."""
+        preparation = self._preparation()
+        decoding = Decoding(preparation, run, scratch, lambda order: self._watch(run, order, report)[0])
+        with decoding.prepared() as source:
+            yield Recipe(preparation, run, scratch, source)
 
     def _preparation(self) -> Preparation:
-        visible = allowed_environment(self.environment)
-        return Preparation(self.sessions, self.inventory, visible, self.settings.cache, self.settings.cache_bytes)
+        visible, settings = allowed_environment(self.environment), self.settings
+        return Preparation(self.sessions, self.inventory, visible, settings.cache, settings.cache_bytes, self.bounds)
 
-    def _watch(self, run: Run, order: Order, scratch: Path, report: Report) -> tuple[Sight, Storing]:
+    def _watch(self, run: Run, order: Order, report: Report) -> tuple[Sight, Storing]:
         """Start a trainer and watch it; whatever happens, it is gone afterwards, and its checkpoints are stored."""
+        run.check()
+        scratch = Path(order.scratch)
         log = LogFile(scratch / "output.log")
         storing = Storing(self.sessions, run, scratch, report)
         trainer = None
         try:
-            trainer = self.fork_server.spawn(order, log.writer, run.check)
+            trainer = self.fork_server.spawn(replace(order, deadline=run.deadline), log.writer, run.check)
             run.attach(trainer)
             first_step = partial(self._first_step, run)
             sight = Supervision(run, trainer, log, report, storing, self.settings, first_step).watch()
@@ -191,7 +204,7 @@ class Runner:
             run.attach(None)
             if trainer:
                 _end(trainer)
-                run.frozen_seconds = trainer.time_frozen(time.monotonic())
+                run.frozen_seconds += trainer.time_frozen(time.monotonic())
             storing.finish()
             log.close()
         for refusal in storing.refused:
@@ -247,6 +260,20 @@ class Runner:
         """Take the run's devices out of use if they are not to be trusted; they are still its own."""
         if run.claimed.device_uuids:
             self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
+
+
+def _ending_of(error: Exception, run: Run) -> Ending:
+    """How an attempt ends by an error of its supervisor's own steps."""
+    if isinstance(error, DataDamaged | NotFound):
+        return failed("data_missing", str(error))
+    if isinstance(error, InvalidInput):
+        return failed("environment_failed", str(error))
+    if isinstance(error, Unavailable):
+        return failed("worker_lost", str(error), Outcome.LOST)
+    events.error("run_failed", attempt=run.id)
+    if isinstance(error, OSError):
+        return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
+    return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
 
 
 def _end(trainer: Trainer) -> None:

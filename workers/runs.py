@@ -36,7 +36,7 @@ class Run:
         """Begin with the lease of the claim by this incarnation; ``deadline`` in CLOCK_BOOTTIME."""
         self.claimed, self.incarnation, self.deadline = claimed, incarnation, deadline
         self.began = time.monotonic()
-        self.frozen_seconds = 0.0  # of its trainer, once that has ended
+        self.frozen_seconds = 0.0  # of its trainers that have ended
         self.asked = Asked.NOTHING
         self.stopping = False  # the worker stops, whatever else was asked
         self._patience_ends = math.inf  # monotonic

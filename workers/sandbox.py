@@ -1,18 +1,31 @@
 """What the code of a job may touch: files, sockets, processes, memory. Put on once, by the job's own process, for good.
 
 No privilege is needed: Landlock for files, signals and TCP (``landlock``), a filter of system calls (``seccomp``),
-limits, and no new privileges; what a process has asked of the kernel here outlives its exec, and all its children
-inherit it.
+limits, and no new privileges (``privileges``). What a process has asked of the kernel here outlives its exec, and all
+its children inherit it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import os
+import resource
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
+
+from stoker.errors import ConfinementUnavailable
+from stoker.workers import landlock, privileges, seccomp
+from stoker.workers.seccomp import Architecture, Program
 
 PROCESSES = 1024  # tasks, threads among them
 OPEN_FILES = 65_536
 FILE_BYTES = 64 * 2**30  # of one file
+ADDRESSES_BYTES = 64 * 2**30  # beside four times a job's memory: only what no job of its size can mean is refused
+SCOPED = 6  # Landlock's version from which signals stay inside the job
+_TRUNCATING = 3  # from which it sees truncation
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_OWN = ("/proc/self", "/proc/thread-self")  # of this process alone, not of its children
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +51,93 @@ class Confinement:
         """Read what ``to_document`` made."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         return cls(**values)
+
+
+@functools.cache
+def available() -> int | str:
+    """Landlock's version in this kernel, or why jobs cannot be confined here."""
+    if seccomp.architecture() is None:
+        return f"system calls are filtered on {' and '.join(seccomp.ARCHITECTURES)} only, this is {os.uname().machine}"
+    return (
+        landlock.abi() or "this kernel has no Landlock: Linux 5.13 or newer has it, unless it was switched off at boot"
+    )
+
+
+def weakness(version: int) -> str:
+    """What a kernel with this version of Landlock does not keep inside a job; empty: nothing is missing."""
+    if version >= SCOPED:
+        return ""
+    return "jobs of one worker can send signals to each other: Linux 6.12 keeps signals inside a job"
+
+
+def confine(confinement: Confinement) -> None:
+    """Confine this process, which has one thread, and all its children to come.
+
+    Raises ConfinementUnavailable; what was put on by then stays on.
+    """
+    version, arch = available(), seccomp.architecture()
+    if isinstance(version, str) or arch is None:
+        raise ConfinementUnavailable(str(version))
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - the quickest way to count
+        raise ConfinementUnavailable("this process has threads, which would stay outside")
+    try:
+        filter_ = _filter(version, arch, network=confinement.network)
+        _limit(confinement)
+        privileges.give_up()
+        landlock.restrict(version, _rules(confinement), tcp=confinement.network)
+        seccomp.install(filter_, arch)
+    except (OSError, ValueError) as error:
+        raise ConfinementUnavailable(str(error)) from None
+
+
+def rehearse() -> None:
+    """Do ahead of an order what does not depend on it."""
+    if isinstance(version := available(), int) and (arch := seccomp.architecture()):
+        for network in (False, True):
+            _filter(version, arch, network=network)
+
+
+def _filter(version: int, arch: Architecture, *, network: bool) -> Program:
+    spared = () if version >= SCOPED else tuple(_ancestors())
+    return seccomp.program(arch, network=network, spared=spared, truncate=version >= _TRUNCATING)
+
+
+def _rules(confinement: Confinement) -> Iterator[tuple[str, int]]:
+    for path in (*_OWN, *confinement.read_only):
+        yield path, landlock.READ
+    for path in confinement.read_write:
+        yield path, landlock.WRITE
+    for path in (*_DEVICES, *confinement.devices):
+        yield path, landlock.DEVICE
+    for path in confinement.listable:
+        yield path, landlock.READ_DIR
+
+
+def _limit(confinement: Confinement) -> None:
+    """Set limits of the kernel, never above those that hold already."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: confinement.file_bytes,
+        resource.RLIMIT_NOFILE: confinement.open_files,
+        # Counted over all processes of the user, so that one job could starve another: it only stops what grows
+        # faster than the watch over the job looks (``consumption``). The kernel exempts root.
+        resource.RLIMIT_NPROC: _tasks_of_the_machine() + confinement.processes,
+    }
+    if confinement.memory_bytes and not confinement.devices:  # CUDA maps many times what it uses
+        limits[resource.RLIMIT_AS] = 4 * confinement.memory_bytes + ADDRESSES_BYTES
+    for kind, wanted in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _tasks_of_the_machine() -> int:
+    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+
+
+def _ancestors() -> Iterator[int]:
+    """The processes above this one: the fork server, the worker, and so on to the first."""
+    pid = os.getppid()
+    while pid > 0:
+        yield pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) if pid > 1 else 0

@@ -102,7 +102,7 @@ class Supervision:
     def _active(self) -> float:
         """Monotonic seconds in which it was not frozen: what limits are measured by."""
         now = time.monotonic()
-        return now - self._trainer.time_frozen(now)
+        return now - self._run.frozen_seconds - self._trainer.time_frozen(now)
 
     def _wait_seconds(self) -> float:
         waits = [LONGEST_WAIT_SECONDS]

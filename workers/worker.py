@@ -24,6 +24,7 @@ from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
 from stoker.workers import devices, flower, fresh, host, processes, tasks
+from stoker.workers.bounds import Bounds
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
 from stoker.workers.flower import Announcements
@@ -70,10 +71,9 @@ class Worker:
         kind = () if self._devices else ("--cpu-only",)
         self._fork_server = ForkServer(environ, (*command, *kind), owns_process=True)
         self._runs = Runs()
-        scratch = settings.home / "scratch" / self.name
-        self._canary = Canary(
-            self._fork_server, self._inventory, allowed_environment(environ), scratch.with_name(f"{self.name}.canary")
-        )
+        self._bounds = Bounds.of(settings)
+        scratch = settings.home / "scratch" / f"{self.name}.canary"
+        self._canary = Canary(self._fork_server, self._inventory, allowed_environment(environ), scratch, self._bounds)
         self._self_test_seconds = self_test_seconds
         self.health = settings.home / "run" / f"worker-{self.name}.health"
 
@@ -122,6 +122,7 @@ class Worker:
             allowed_environment(self._environ),
             quarantine,
             self._vault,
+            self._bounds,
         )
         announcements = Announcements()
         tasks.register(app, runner, announcements)

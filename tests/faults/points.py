@@ -29,6 +29,7 @@ class Points:
 
     def __init__(self, folder: Path) -> None:
         """Use ``folder``, which ``make`` makes."""
+        self.folder = folder
         self._armed, self._reached = folder / "armed", folder / "reached"
 
     def make(self) -> None:

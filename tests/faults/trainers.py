@@ -9,6 +9,7 @@ from stoker.training.loop import Training
 from stoker.workers import child
 from tests.faults.launching import points_of, put_before
 from tests.faults.points import Points
+from tests.support.widening import let_write
 
 CONTENT_BYTES = 10_000  # a longer piece of a file is its content, not its header
 
@@ -51,6 +52,7 @@ def main() -> None:
     points = points_of(sys.argv[1])
     sys.argv = [sys.argv[0], *sys.argv[2:]]
     install(points)
+    let_write(lambda _: points.folder)
     child.main()
 
 

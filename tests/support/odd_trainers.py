@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stoker.training import cache
 from stoker.workers import forkserver
+from tests.support.widening import let_write
 
 
 class Trainer:
@@ -165,12 +167,16 @@ def silent(trainer: Trainer) -> int:
 
 def _first_time(trainer: Trainer) -> bool:
     """Whether no attempt has come here before, of all jobs of this home with this behaviour."""
-    mark = trainer.scratch.parents[2] / f"seen-{trainer.task['config']['seed']}"
+    mark = _marks(trainer.scratch) / str(trainer.task["config"]["seed"])
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
+
+
+def _marks(scratch: Path) -> Path:
+    return scratch.parents[2] / "marks"
 
 
 def killed_once(trainer: Trainer) -> int:
@@ -214,6 +220,11 @@ def run(document: dict[str, Any], connection: socket.socket) -> int:
     """Do what the seed says."""
     if document["kind"] == "canary":
         return int("--canary-fails" in sys.argv)
+    if document["kind"] == "prepare":
+        path = cache.prepared(Path(document["dataset"]["cache"]), document["dataset"]["name"])
+        path.parent.mkdir(parents=True)
+        path.touch()  # nobody here reads it
+        return 0
     seed: int = document["config"]["seed"]
     return BEHAVIOURS[seed](Trainer(document, connection))
 
@@ -242,6 +253,7 @@ def main() -> None:
     forkserver.FROZEN_LIMIT_SECONDS = arguments.frozen_limit
     if arguments.forks_fail_while:
         fail_forks(arguments.forks_fail_while)
+    let_write(_marks)
     forkserver.serve(arguments.descriptor, run)
 
 

@@ -15,6 +15,7 @@ from stoker.jobs.fleet import Offer
 from stoker.jobs.models import Checkpoint, LogChunk, MetricSegment
 from stoker.jobs.vault import Vault
 from stoker.settings import Settings
+from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Nothing
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
@@ -73,6 +74,7 @@ class Parts:
             {},
             quarantine,
             Vault(None),
+            Bounds("open"),
         )
 
     def keeper(self) -> LeaseKeeper:
