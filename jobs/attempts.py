@@ -14,10 +14,11 @@ from stoker.jobs.claims import Claimed, describe
 from stoker.jobs.endings import end
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import START, AttemptState, Outcome, State
-from stoker.jobs.models import Attempt, Checkpoint, Job, Lease, Output, Predictions, Result, Worker
+from stoker.jobs.models import Attempt, Checkpoint, Job, Lease, Output, Predictions, Result, Worker, WorkerData
 from stoker.jobs.moves import add_event, apply, hold_attempt
 from stoker.jobs.resuming import latest_checkpoint, usable
 from stoker.jobs.vault import Vault
+from stoker.jobs.window import shape_on
 
 NO_VAULT = Vault(None)
 
@@ -142,11 +143,21 @@ def first_step(session: Session, attempt_id: UUID, incarnation_id: UUID, machine
     attempt.first_step_at, attempt.machine = func.now(), machine
     session.flush()
     job = session.get_one(Job, attempt.job_number)
+    _note_data(session, attempt, job)
     if job.pinned_machine is None:
-        session.execute(update(Job).where(Job.number == job.number).values(pinned_machine=machine))
+        pinned = shape_on(job.shape, machine)
+        session.execute(update(Job).where(Job.number == job.number).values(pinned_machine=machine, shape=pinned))
     elif job.pinned_machine != machine:
         reason = f"resumed inexactly: on {machine} instead of {job.pinned_machine}"
         add_event(session, "resumed_inexactly", actor="worker", reason=reason, job=job.number, attempt=attempt_id)
+
+
+def _note_data(session: Session, attempt: Attempt, job: Job) -> None:
+    """The worker has the job's data at hand now; later jobs that read it start there sooner."""
+    data = f"#{job.dataset_id}" if job.dataset_id is not None else job.spec.get("train", {}).get("dataset")
+    if data is not None:
+        seen = upsert(WorkerData).values(worker_id=attempt.worker_id, data=data, used_at=func.now())
+        session.execute(seen.on_conflict_do_update(index_elements=["worker_id", "data"], set_={"used_at": func.now()}))
 
 
 def finish(session: Session, attempt_id: UUID, incarnation_id: UUID, ending: Ending) -> State:

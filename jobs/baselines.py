@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from stoker.jobs.fit import Demand, Node, Spot, fits, open_units
 from stoker.jobs.mix import Mix
-from stoker.jobs.placement import LeastLoss, Rating, View
+from stoker.jobs.placement import LeastLoss, Memory
+from stoker.jobs.views import Rating, View
 from stoker.jobs.worth import FRAGMENTATION_ONLY
 
 
@@ -17,6 +18,7 @@ class Fragmentation:
     """
 
     def __init__(self, mix: Mix) -> None:
+        self.memory = Memory()
         self._usable = LeastLoss(mix, FRAGMENTATION_ONLY)
 
     def rate(self, demand: Demand, view: View, device: str) -> Rating:
@@ -30,6 +32,7 @@ class BestFit:
     """The worker with the least left, CPUs and GPUs each as a share of the largest worker's."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
+        self.memory = Memory()
         self._cpus = max([1, *(node.cpus_milli for node in nodes)])
         self._milli = max([1, *(sum(unit.capacity_milli for unit in node.units) for node in nodes)])
 

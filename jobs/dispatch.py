@@ -1,25 +1,26 @@
 """One pass of the dispatcher: read the queue and the fleet, plan, write the placements. The caller commits."""
 
-import time
-import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import func, insert, literal, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from stoker.errors import MoveRefused
 from stoker.jobs.attempts import Outgoing
-from stoker.jobs.capacity import demand_of, live_fleet, queue_window
-from stoker.jobs.fit import WHOLE
+from stoker.jobs.capacity import live_fleet
+from stoker.jobs.decisions import keep_reservations, make_room, place
 from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
 from stoker.jobs.leases import broker_down, outgoing
-from stoker.jobs.lifecycle import PLACE, AttemptState, State
-from stoker.jobs.models import Allocation, Attempt, Device, Incarnation, Job, Worker
-from stoker.jobs.moves import apply
+from stoker.jobs.lifecycle import State
+from stoker.jobs.models import Job
 from stoker.jobs.placement import LeastLoss, Rule
-from stoker.jobs.planner import plan, why_not
+from stoker.jobs.planner import plan
+from stoker.jobs.policy import DEFAULT_POLICY, Policy
+from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
-from stoker.jobs.situation import Placement, Situation
+from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.waits import why_not
+from stoker.jobs.window import WINDOW, Demands, demand_of, queue_window
 
 _WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
 
@@ -30,6 +31,7 @@ class Pass:
 
     sent: tuple[Outgoing, ...]  # placed now: their messages are to be sent after the commit
     again: int | None  # the wish of this pass; a later one asks for another. None: another process holds the lock
+    more: bool = False  # the window was too small for all that can start: another pass is due at once
 
 
 def last_wish(session: Session) -> int:
@@ -37,81 +39,51 @@ def last_wish(session: Session) -> int:
     return int(session.scalar(text("SELECT last_value FROM dispatch_wishes")) or 0)
 
 
-def dispatch(session: Session, rule: Rule | None = None) -> Pass:
-    """Place what can start now, unless another process is doing so; without a rule as if no job was ever seen."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a process keeps between its passes: they decide the same without it, and slower."""
+
+    rule: Rule = field(default_factory=LeastLoss)
+    demands: Demands = field(default_factory=Demands)
+    estimator: Estimator = limits_only
+    policy: Policy = DEFAULT_POLICY
+
+
+def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) -> Pass:
+    """Place what can start now, unless another process is doing so; without means as if no job was ever seen.
+
+    Looks at the first ``depth`` jobs of each user, priority and shape; the pass says when that was not enough.
+    """
+    means = means or Means()
     # The wish comes before the try: a holder that looks for wishes after its commit cannot miss it.
     seen, held = session.execute(_WISH_AND_TRY).one()
     if not held:
         return Pass((), None)
-    queue = queue_window(session)
+    queue = queue_window(session, depth, means.demands)
     if not queue or broker_down(session):
         return Pass((), seen)
-    made = plan(Situation(database_clock(session), queue, live_fleet(session)), rule or LeastLoss())
-    placed = [attempt for placement in made.placements if (attempt := _place(session, placement)) is not None]
-    return Pass(tuple(outgoing(session, placed)), seen)
+    situation = read_situation(session, queue, means)
+    made = plan(situation, means.rule)
+    refused = make_room(session, made.preemptions)
+    placed = [attempt for placement in made.placements if (attempt := place(session, placement)) is not None]
+    kept = [reservation for reservation in made.reservations if reservation.number not in refused]
+    keep_reservations(session, situation.reservations, kept)
+    return Pass(tuple(outgoing(session, placed)), seen, more=not made.complete or bool(refused))
 
 
-def _place(session: Session, placement: Placement) -> uuid.UUID | None:
-    """Write one placement; None when the job was cancelled or held since the queue was read."""
-    attempt = new_id()
-    try:
-        job = apply(
-            session,
-            PLACE,
-            placement.number,
-            actor="dispatcher",
-            reason=f"on {placement.spot.device}",
-            attempts=Job.attempts + 1,
-        )
-    except MoveRefused:
-        return None
-    incarnation = select(Incarnation.id).where(
-        Incarnation.worker_id == placement.spot.node, Incarnation.closed_at.is_(None)
+def read_situation(session: Session, queue: Sequence[Candidate], means: Means) -> Situation:
+    """All that a plan for these jobs is made of, as it is in this transaction."""
+    running = running_jobs(session)
+    return Situation(
+        now=database_clock(session),
+        queue=queue,
+        fleet=live_fleet(session),
+        running=running,
+        reservations=reservations(session),
+        shares=shares(session),
+        policy=means.policy,
+        estimates=means.estimator(session, queue, running),
     )
-    session.execute(
-        insert(Attempt).values(
-            id=attempt,
-            job_number=job.number,
-            ordinal=job.attempts,
-            worker_id=placement.spot.node,
-            incarnation_id=incarnation.scalar_subquery(),
-            state=AttemptState.PLACED,
-            device=placement.spot.device,
-            cpus_milli=placement.demand.cpus_milli,
-            memory_bytes=placement.demand.memory_bytes,
-            placed_at=func.now(),
-            last_sent_at=func.now(),
-        )
-    )
-    _take(session, placement, attempt)
-    return attempt
-
-
-def _take(session: Session, placement: Placement, attempt: uuid.UUID) -> None:
-    """Promise the capacity; the tables' own checks refuse more than there is."""
-    session.execute(
-        update(Worker)
-        .where(Worker.id == placement.spot.node)
-        .values(
-            cpus_used_milli=Worker.cpus_used_milli + placement.demand.cpus_milli,
-            memory_used_bytes=Worker.memory_used_bytes + placement.demand.memory_bytes,
-            attempts_used=Worker.attempts_used + 1,
-        )
-    )
-    share = placement.demand.gpu_milli
-    for unit in sorted(placement.spot.units):
-        taken = Device.capacity_milli if share >= WHOLE else literal(share)
-        milli = session.scalars(
-            update(Device).where(Device.id == unit).values(used_milli=Device.used_milli + taken).returning(taken)
-        ).one()
-        session.execute(insert(Allocation).values(attempt_id=attempt, device_id=unit, milli=milli))
-
-
-def new_id() -> uuid.UUID:
-    """A UUID of version 7 (RFC 9562): 48 bits of milliseconds, then chance; in the order of making, on one clock."""
-    stamp = int(time.time() * 1000) & (2**48 - 1)
-    chance = uuid.uuid4().int & (2**74 - 1)
-    return uuid.UUID(int=stamp << 80 | 7 << 76 | (chance >> 62) << 64 | 2 << 62 | chance & (2**62 - 1))
 
 
 @dataclass(frozen=True, slots=True)

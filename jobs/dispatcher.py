@@ -16,15 +16,18 @@ from stoker.jobs.attempts import Outgoing
 from stoker.jobs.capacity import RecentMix
 from stoker.jobs.collect import collect
 from stoker.jobs.database import sessions
-from stoker.jobs.dispatch import dispatch, last_wish
+from stoker.jobs.dispatch import Means, dispatch, last_wish
 from stoker.jobs.leases import record_send
 from stoker.jobs.moves import WAKE
+from stoker.jobs.policy import Policy
 from stoker.jobs.sweep import Contact, sweep
+from stoker.jobs.window import WINDOW, Demands
 from stoker.log import Events
 from stoker.settings import Settings
 
 log = Events("stoker.dispatcher")
 COLLECT_SECONDS = 600.0
+FIRST_DEPTH = 4  # jobs of one user, priority and shape; a slot that got free needs one, a fleet that did many
 
 
 class Dispatcher:
@@ -41,7 +44,8 @@ class Dispatcher:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outbox: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
         self._pending: set[UUID] = set()
-        self._mix = RecentMix()
+        self._mix, self._demands = RecentMix(), Demands()
+        self._policy = Policy(hold_seconds=settings.preempt_grace_seconds + 60.0)
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (
@@ -109,14 +113,18 @@ class Dispatcher:
                 pass
 
     def _passes(self) -> None:
+        depth = FIRST_DEPTH
         while not self._stopping.is_set():
             with self._session() as session:
-                done = dispatch(session, self._mix.rule(session))
+                done = dispatch(session, Means(self._mix.rule(session), self._demands, policy=self._policy), depth)
                 session.commit()
             for outgoing in done.sent:
                 self._post(outgoing)
             if done.again is None:
                 return
+            if done.more:
+                depth = min(4 * depth, WINDOW)
+                continue
             with self._session() as session:
                 if last_wish(session) == done.again:
                     return

@@ -7,6 +7,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from stoker.jobs import dependencies
+from stoker.jobs.charges import charge
 from stoker.jobs.failures import CLASSES, Cost, Failure, decide
 from stoker.jobs.lifecycle import CANCEL, FAIL, FINAL, REQUEUE, SUCCEED, AttemptState, Outcome, State
 from stoker.jobs.models import Allocation, Attempt, Device, Job, Lease, Worker
@@ -28,6 +29,7 @@ def end(
     session.execute(delete(Lease).where(Lease.attempt_id == attempt.id))
     state = _move_job(session, attempt, outcome, actor=actor, reason=reason, failure=failure)
     _give_back(session, attempt)
+    charge(session, attempt, session.get_one(Job, attempt.job_number))
     notify(session)
     return state
 
@@ -48,6 +50,8 @@ def _move_job(
             values["retries_used"] = job.retries_used + verdict.uses_retry
         else:
             move, values = FAIL, {"failure": verdict.failure.document()}
+    elif outcome is Outcome.PREEMPTED:
+        values["preempted_at"] = func.now()  # the planner leaves it alone for a while
     apply(session, move, job.number, actor=actor, reason=reason, attempt=attempt.id, **values)
     if move.target in FINAL:
         dependencies.settle(session, job.number, move.target)

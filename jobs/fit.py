@@ -27,8 +27,14 @@ class Demand:
         return capacity_milli if self.gpu_milli >= WHOLE else self.gpu_milli
 
     def suits(self, model: str, memory_bytes: int) -> bool:
-        """Whether devices of this kind will do."""
-        return (not self.gpu_types or model in self.gpu_types) and memory_bytes >= self.gpu_memory_bytes
+        """Whether devices of this kind will do; a part of a device has the same part of its memory."""
+        enough = memory_bytes * min(self.gpu_milli, WHOLE) >= self.gpu_memory_bytes * WHOLE
+        return (not self.gpu_types or model in self.gpu_types) and enough
+
+    @property
+    def shares(self) -> bool:
+        """Whether it asks for a part of a device."""
+        return self.gpu_milli < WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Node:
             cpus_free_milli=self.cpus_milli,
             memory_free_bytes=self.memory_bytes,
             attempts_free=self.attempts_limit,
-            units=tuple(replace(unit, free_milli=unit.capacity_milli) for unit in self.units),
+            units=tuple(replace(unit, free_milli=unit.capacity_milli, team=None) for unit in self.units),
         )
 
     def after(self, demand: Demand, spot: "Spot") -> "Node":
@@ -85,13 +91,14 @@ class Node:
             cpus_free_milli=self.cpus_free_milli + sign * demand.cpus_milli,
             memory_free_bytes=self.memory_free_bytes + sign * demand.memory_bytes,
             attempts_free=self.attempts_free + sign,
-            units=tuple(
-                replace(unit, free_milli=unit.free_milli + sign * demand.takes(unit.capacity_milli))
-                if unit.id in spot.units
-                else unit
-                for unit in self.units
-            ),
+            units=tuple(_taken(unit, demand, sign) if unit.id in spot.units else unit for unit in self.units),
         )
+
+
+def _taken(unit: Unit, demand: Demand, sign: int) -> Unit:
+    free = unit.free_milli + sign * demand.takes(unit.capacity_milli)
+    team = demand.team if sign < 0 else unit.team
+    return replace(unit, free_milli=free, team=None if free == unit.capacity_milli else team)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +118,15 @@ def machine_of(node: Node, device: str) -> str:
 
 def open_units(demand: Demand, node: Node) -> list[Unit]:
     """The devices of a worker that will do and have room for the job's share."""
-    share, any_kind = demand.gpu_milli, not demand.gpu_types and not demand.gpu_memory_bytes
+    share, team = demand.gpu_milli, demand.team
+    any_kind = not demand.gpu_types and not demand.gpu_memory_bytes
+    if share < WHOLE and not node.fractions:
+        return []
     return [  # asked a million times in a simulation: no calls that can be spared
         unit
         for unit in node.units
         if unit.free_milli >= (share if share < WHOLE else unit.capacity_milli)
+        and (unit.team is None or unit.team == team)
         and (any_kind or demand.suits(unit.model, unit.memory_bytes))
     ]
 
@@ -151,21 +162,35 @@ def misfit(demand: Demand, node: Node, device: str) -> Reason | None:
 def _misfit_units(demand: Demand, node: Node) -> Reason | None:
     if not node.units:
         return Reason("no_gpu", f"{node.name} has no GPU")
-    right = [unit for unit in node.units if demand.suits(unit.model, demand.gpu_memory_bytes)]
+    if demand.shares and not node.fractions:
+        return Reason("fractions", f"needs a part of a GPU; the pool {node.pool} of {node.name} shares none out")
+    share_of = max(1, min(demand.gpu_milli, WHOLE))
+    whole_memory = -(-demand.gpu_memory_bytes * WHOLE // share_of)  # of a device, a part of which is enough
+    right = [unit for unit in node.units if demand.suits(unit.model, whole_memory)]
     if len(right) < demand.gpus:
         models = ", ".join(sorted({unit.model for unit in node.units}))
         wanted = " or ".join(demand.gpu_types) or "GPU"
         return Reason("gpu_type", f"needs {demand.gpus} × {wanted}; {node.name} has {len(node.units)} × {models}")
-    large = [unit for unit in right if unit.memory_bytes >= demand.gpu_memory_bytes]
+    large = [unit for unit in right if unit.memory_bytes >= whole_memory]
     if len(large) < demand.gpus:
         largest = max(unit.memory_bytes for unit in right) / 1e9
-        need = demand.gpu_memory_bytes / 1e9
+        need = whole_memory / 1e9
         return Reason("gpu_memory", f"needs {need:g} GB of GPU memory; {node.name} has devices of {largest:.0f} GB")
     free = len(open_units(demand, node))
     if free < demand.gpus:
         share = "" if demand.gpu_milli >= WHOLE else f" with {demand.gpu_milli / 10:g} % free"
         return Reason("gpus", f"needs {demand.gpus} GPUs{share}; {free} of {len(large)} are free on {node.name}")
     return None
+
+
+def kinds_of(nodes: Iterable[Node]) -> list[Node]:
+    """One worker of each kind, emptied: what fits on none of them never runs, whatever ends."""
+    found: dict[tuple[object, ...], Node] = {}
+    for node in nodes:
+        units = tuple((unit.model, unit.memory_bytes, unit.capacity_milli) for unit in node.units)
+        room = (node.cpus_milli, node.memory_bytes, node.attempts_limit)
+        found.setdefault((node.pool, node.cpu_model, node.fractions, room, units), node)
+    return [node.emptied() for node in found.values()]
 
 
 def devices_for(demand: Demand, nodes: Iterable[Node]) -> tuple[str, ...]:
@@ -176,5 +201,7 @@ def devices_for(demand: Demand, nodes: Iterable[Node]) -> tuple[str, ...]:
 
 
 def _ever(demand: Demand, node: Node) -> bool:
+    if demand.shares and not node.fractions:
+        return False
     right = [unit for unit in node.units if demand.suits(unit.model, unit.memory_bytes)]
     return sum(demand.takes(unit.capacity_milli) <= unit.capacity_milli for unit in right) >= demand.gpus

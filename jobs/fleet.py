@@ -12,7 +12,7 @@ from stoker.errors import Conflict, NotFound
 from stoker.jobs.endings import end
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import AttemptState, Outcome
-from stoker.jobs.models import Attempt, Device, Incarnation, Lease, Worker
+from stoker.jobs.models import Attempt, Device, Incarnation, Lease, Pool, Worker
 from stoker.jobs.moves import add_event, notify
 
 DISPATCH_LOCK = 0x53544F4B45  # the advisory lock under which capacity is promised
@@ -39,6 +39,7 @@ class Offer:
     attempts_limit: int
     cpu_model: str
     devices: tuple[OfferedDevice, ...] = ()
+    pool: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,12 @@ def _offer(session: Session, offer: Offer) -> int:
         "memory_bytes": offer.memory_bytes,
         "attempts_limit": offer.attempts_limit,
         "cpu_model": offer.cpu_model,
+        "pool": offer.pool,
         "last_seen_at": func.now(),
         "suspect_until": None,
         "suspect_count": 0,
     }
+    session.execute(upsert(Pool).values(name=offer.pool).on_conflict_do_nothing())
     statement = upsert(Worker).values(name=offer.name, **values)
     worker = session.scalars(
         statement.on_conflict_do_update(index_elements=["name"], set_=values).returning(Worker.id)

@@ -3,85 +3,43 @@
 ``Board`` is the one place where this is decided: for the dispatcher, for `why` and `plan`, and for simulations.
 """
 
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import cached_property
+from operator import attrgetter, itemgetter
 from typing import Protocol
 
-from stoker.jobs.fit import WHOLE, Demand, Node, Spot, Unit, devices_for, fits
+from stoker.jobs.fit import Demand, Node, Spot, devices_for, fits, kinds_of
 from stoker.jobs.mix import Mix, Shape, shape_of
+from stoker.jobs.views import Kind, Rating, Share, State, View
 from stoker.jobs.worth import IN_USE, Weights, Worth
 
-Kind = tuple[str, int, int]  # model, memory in bytes, thousandths offered: devices of one kind are alike
-State = tuple[tuple[Kind, ...], tuple[tuple[int, ...], ...], int]  # kinds, levels, free CPUs
-Share = tuple[int, int]  # of a device: its kind, as an index into View.kinds, and its free thousandths before
-Rating = tuple[float, tuple[Share, ...]]  # the higher, the better; and the devices to take
 NO_UNITS = 10**12
+STATES_KEPT = 5000  # of up to 10 kB
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """A worker as the rules look at it: which of its devices is which does not matter."""
+class Memory:
+    """What a rule has worked out, by the state of a worker and the number of a request."""
 
-    node: Node
-    kinds: tuple[Kind, ...]
-    levels: tuple[tuple[int, ...], ...]  # of each kind, the free thousandths of its devices, ascending
-    gaps: tuple[int, ...]  # of all devices, the most free first
-    ratings: "dict[int, Rating]"  # by the number that the board gave to a request; shared by workers in one state
+    def __init__(self) -> None:
+        self.ratings: dict[State, dict[int, Rating]] = {}
+        self._requests: dict[tuple[Shape, int | None, str], int] = {}
 
-    @classmethod
-    def of(cls, node: Node, ratings: "dict[State, dict[int, Rating]]") -> "View":
-        """Look at a worker; ``ratings`` are those of every state that was met."""
-        found: dict[Kind, list[int]] = {}
-        for unit in node.units:
-            found.setdefault((unit.model, unit.memory_bytes, unit.capacity_milli), []).append(unit.free_milli)
-        kinds = tuple(sorted(found, key=itemgetter(1, 0, 2)))  # the least memory first
-        levels = tuple(tuple(sorted(found[kind])) for kind in kinds)
-        gaps = sorted((unit.free_milli * WHOLE // unit.capacity_milli for unit in node.units), reverse=True)
-        state = (kinds, levels, node.cpus_free_milli)
-        return cls(node, kinds, levels, tuple(gaps), ratings.setdefault(state, {}))
+    def request(self, demand: Demand, device: str) -> int:
+        """A small key for what is rated."""
+        return self._requests.setdefault((shape_of(demand), demand.team, device), len(self._requests))
 
-    def may_fit(self, demand: Demand) -> bool:
-        """A glance at the devices: False only where the job does not fit, at a tenth of the cost of ``fits``."""
-        return len(self.gaps) >= demand.gpus and (demand.gpu_milli < WHOLE or self.gaps[demand.gpus - 1] >= WHOLE)
-
-    def ways(self, demand: Demand) -> list[tuple[Share, ...]]:
-        """The ways to take the devices of a job that fits: one device of each sort, or the tightest several."""
-        open_shares = [
-            (place, level)
-            for place, (model, memory, capacity) in enumerate(self.kinds)
-            if demand.suits(model, memory)
-            for level in self.levels[place]
-            if level >= demand.takes(capacity)
-        ]
-        if demand.gpus == 1:
-            return [(share,) for share in dict.fromkeys(open_shares)]
-        return [tuple(open_shares[: demand.gpus])]
-
-    def levels_after(self, demand: Demand, way: tuple[Share, ...]) -> tuple[tuple[int, ...], ...]:
-        """The free thousandths of each kind once the job runs here too."""
-        if not way:
-            return self.levels
-        left = [list(levels) for levels in self.levels]
-        for kind, level in way:
-            left[kind].remove(level)
-            left[kind].append(level - demand.takes(self.kinds[kind][2]))
-        return tuple(tuple(sorted(levels)) for levels in left)
-
-    def units(self, way: tuple[Share, ...]) -> tuple[int, ...]:
-        """The ids of the devices: of equal ones the first."""
-        left: list[Unit] = sorted(self.node.units, key=lambda unit: unit.id)
-        chosen = []
-        for kind, level in way:
-            sort = (*self.kinds[kind], level)
-            unit = next(u for u in left if (u.model, u.memory_bytes, u.capacity_milli, u.free_milli) == sort)
-            left.remove(unit)
-            chosen.append(unit.id)
-        return tuple(chosen)
+    def trim(self) -> None:
+        """Forget all when it is too much; views keep what is theirs."""
+        if len(self.ratings) > STATES_KEPT:
+            self.ratings.clear()
 
 
 class Rule(Protocol):
     """Rates the best way in which a job that fits could run on a worker: the higher, the better."""
+
+    memory: Memory
 
     def rate(self, demand: Demand, view: View, device: str) -> Rating:
         """Rate one worker."""
@@ -95,8 +53,9 @@ class LeastLoss:
 
     def __init__(self, mix: Mix | None = None, weights: Weights = IN_USE) -> None:
         self.mix = Mix.of({}) if mix is None else mix
+        self.memory = Memory()
         self._weights = weights
-        self._worths: dict[Kind, Worth] = {}
+        self._worths: dict[tuple[str, int], Worth] = {}  # by model and memory
 
     def rate(self, demand: Demand, view: View, device: str) -> Rating:
         """Rate by the change in worth, about ten per thousandth of a device."""
@@ -112,84 +71,168 @@ class LeastLoss:
         """The worth of free devices beside so many free CPUs; each kind for itself."""
         total = 0.0
         for kind, free in zip(kinds, levels, strict=True):
-            worth = self._worths.get(kind)
+            worth = self._worths.get(kind[:2])
             if worth is None:
-                worth = self._worths[kind] = Worth(self.mix, *kind[:2], self._weights)
+                worth = self._worths[kind[:2]] = Worth(self.mix, *kind[:2], self._weights)
             total += worth(free, cpus_milli)
         return total
 
 
-Ranked = tuple[float, int, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
-STATES_KEPT = 5000  # of up to 10 kB
+Look = tuple[object, ...]  # all of a worker that a rule or a condition looks at
+Ranked = tuple[float, int, tuple[Share, ...]]  # minus the rating, then what breaks ties
+AFFINITY = 500.0  # worth given up for a worker that has the job's data at hand: a twentieth of a device
+
+
+def look_of(node: Node) -> Look:
+    """Workers that look alike are decided about once."""
+    units = [(u.model, u.memory_bytes, u.capacity_milli, u.free_milli, u.team or 0) for u in node.units]
+    if len(units) > 1:
+        units.sort()
+    free = (node.cpus_free_milli, node.memory_free_bytes, node.attempts_free > 0)
+    return (node.pool, node.cpu_model, node.fractions, *free, *units)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The workers that look alike, by id, ascending."""
+
+    view: View
+    members: list[int]
 
 
 class Board:
-    """The workers as they are now, and for each demand asked for so far the rating of each worker that fits.
+    """The workers as they are now, and for each demand asked for so far the rating of each look that fits.
 
-    After a change only the worker that changed is rated again, when that demand is next asked for.
+    After a change only looks that are new are rated, when that demand is next asked for.
     """
 
     def __init__(self, nodes: Iterable[Node], rule: Rule) -> None:
         self._rule = rule
-        self._ratings: dict[State, dict[int, Rating]] = {}
-        self._views = {node.id: View.of(node, self._ratings) for node in sorted(nodes, key=lambda node: node.id)}
-        self._changed: list[int] = []
-        self._ranked: dict[tuple[Demand, str], tuple[int, dict[int, Ranked]]] = {}
-        self._requests: dict[tuple[Shape, str], int] = {}  # numbered: small keys for what is rated
+        self._nodes = {node.id: node for node in sorted(nodes, key=attrgetter("id"))}
+        self._looks: dict[int, Look] = {}
+        self._groups: dict[Look, Group] = {}
+        self._new: list[Look] = []  # in the order in which they came up
+        self._ranked: dict[tuple[Demand, str], tuple[int, dict[Look, Ranked]]] = {}
         self._devices: dict[Demand, tuple[str, ...]] = {}
+        self._with_data: dict[str, list[int]] = {}
+        for node in self._nodes.values():
+            self._join(node)
+            for data in node.data:
+                self._with_data.setdefault(data, []).append(node.id)
 
     @property
     def nodes(self) -> list[Node]:
         """The workers, by id."""
-        return [view.node for view in self._views.values()]
+        return list(self._nodes.values())
 
-    def choose(self, demand: Demand) -> Spot | None:
-        """The best place for a job now; None when it fits nowhere."""
+    @cached_property
+    def kinds(self) -> list[Node]:
+        """One worker of each kind, emptied."""
+        return kinds_of(self._nodes.values())
+
+    @property
+    def looks(self) -> list[Node]:
+        """One worker of each look: the first."""
+        return [self._nodes[group.members[0]] for group in self._groups.values()]
+
+    def node(self, number: int) -> Node | None:
+        """One worker as it is now."""
+        return self._nodes.get(number)
+
+    def devices(self, demand: Demand) -> tuple[str, ...]:
+        """On what a job may run in this fleet, best first."""
         if demand not in self._devices:
-            self._devices[demand] = devices_for(demand, (view.node for view in self._views.values()))
-        for device in self._devices[demand]:
-            ranked = self._rank(demand, device)
-            if ranked:
-                _, _, node, way = min(ranked.values())
-                return Spot(node, device, self._views[node].units(way))
-        return None
+            self._devices[demand] = devices_for(demand, self.kinds)
+        return self._devices[demand]
+
+    def choose(self, demand: Demand, data: str | None = None) -> Spot | None:
+        """The best place for a job now, on whatever device it may run; None when it fits nowhere."""
+        found = (self.choose_on(device, demand, data) for device in self.devices(demand))
+        return next((spot for spot in found if spot is not None), None)
+
+    def choose_on(
+        self, device: str, demand: Demand, data: str | None = None, pools: Collection[str] | None = None
+    ) -> Spot | None:
+        """The best place for a job on this device now, in one of these pools."""
+        best: tuple[float, int, int, Look] | None = None
+        ranked = self._rank(demand, device)
+        for look, (rating, tightness, _) in ranked.items():
+            if best is not None and (rating, tightness) > best[:2]:
+                continue
+            group = self._groups[look]
+            if pools is not None and group.view.node.pool not in pools:
+                continue
+            if best is None or (rating, tightness, group.members[0]) < best[:3]:
+                best = (rating, tightness, group.members[0], look)
+        if best is None:
+            return None
+        near = self._beside(data, ranked, best[0], pools) if data in self._with_data else None
+        look, number = near or (best[3], best[2])
+        return Spot(number, device, self._groups[look].view.units(ranked[look][2], self._nodes[number]))
+
+    def _beside(
+        self, data: str | None, ranked: dict[Look, Ranked], best: float, pools: Collection[str] | None
+    ) -> tuple[Look, int] | None:
+        """The best of the workers that have the data, if it is not much worse than the best of all."""
+        found = [
+            (*ranked[look][:2], number, look)
+            for number in self._with_data[data or ""]
+            if (look := self._looks[number]) in ranked
+            and ranked[look][0] <= best + AFFINITY
+            and (pools is None or self._nodes[number].pool in pools)
+        ]
+        return (found[0][3], found[0][2]) if found and found.sort(key=itemgetter(0, 1, 2)) is None else None
 
     def place(self, demand: Demand, spot: Spot) -> None:
         """Let a job run there."""
-        self._update(self._views[spot.node].node.after(demand, spot))
+        self.update(self._nodes[spot.node].after(demand, spot))
 
     def leave(self, demand: Demand, spot: Spot) -> None:
         """Let a job that runs there leave."""
-        self._update(self._views[spot.node].node.without(demand, spot))
+        self.update(self._nodes[spot.node].without(demand, spot))
 
     def follow(self, rule: Rule) -> None:
         """Rate by another rule from now on."""
         self._rule = rule
         self._ranked.clear()
-        self._changed.clear()
-        self._ratings.clear()
-        self._views = {view.node.id: View.of(view.node, self._ratings) for view in self._views.values()}
+        self._groups.clear()
+        self._new.clear()
+        for node in self._nodes.values():
+            self._join(node)
 
-    def _update(self, node: Node) -> None:
-        if len(self._ratings) > STATES_KEPT:
-            self._ratings.clear()  # views keep theirs
-        self._views[node.id] = View.of(node, self._ratings)
-        self._changed.append(node.id)
+    def update(self, node: Node) -> None:
+        """A worker is now like this."""
+        look = self._looks[node.id]
+        members = self._groups[look].members
+        members.remove(node.id)
+        if not members:
+            del self._groups[look]
+        self._nodes[node.id] = node
+        self._join(node)
 
-    def _rank(self, demand: Demand, device: str) -> dict[int, Ranked]:
-        """The workers that fit, ranked; those that changed since the last call are looked at, no others."""
-        seen, ranked = self._ranked.get((demand, device), (None, {}))
-        stale = self._views if seen is None else dict.fromkeys(self._changed[seen:])
-        request = self._requests.setdefault((shape_of(demand), device), len(self._requests))
-        for number in stale:
-            view = self._views[number]
-            if (device == "cpu" or view.may_fit(demand)) and fits(demand, view.node, device):
-                if request not in view.ratings:
-                    view.ratings[request] = self._rule.rate(demand, view, device)
-                rating, way = view.ratings[request]
-                tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
-                ranked[number] = (-rating, tightness, number, way)
-            else:
-                ranked.pop(number, None)
-        self._ranked[demand, device] = (len(self._changed), ranked)
+    def _join(self, node: Node) -> None:
+        look = self._looks[node.id] = look_of(node)
+        group = self._groups.get(look)
+        if group is None:
+            group = self._groups[look] = Group(View.of(node, self._rule.memory.ratings), [])
+            self._new.append(look)
+            self._rule.memory.trim()
+        insort(group.members, node.id)
+
+    def _rank(self, demand: Demand, device: str) -> dict[Look, Ranked]:
+        """The looks that fit, ranked; those that are new since the last call are looked at, no others."""
+        seen, ranked = self._ranked.get((demand, device), (0, {}))
+        request = self._rule.memory.request(demand, device)
+        for look in [look for look in ranked if look not in self._groups]:
+            del ranked[look]
+        for look in self._new[seen:]:
+            if look not in ranked and look in self._groups:
+                view = self._groups[look].view
+                if (device == "cpu" or view.may_fit(demand)) and fits(demand, view.node, device):
+                    if request not in view.ratings:
+                        view.ratings[request] = self._rule.rate(demand, view, device)
+                    rating, way = view.ratings[request]
+                    tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
+                    ranked[look] = (-rating, tightness, way)
+        self._ranked[demand, device] = (len(self._new), ranked)
         return ranked

@@ -14,7 +14,8 @@ class Policy:
     hold_seconds: float = 120.0  # how long what victims free is held: preempt_grace + 60 s
     preempt_again_seconds: float = 600.0  # nobody is preempted twice within this
     raise_seconds: float = 2 * 86400.0  # a job that has waited so long goes with the next higher class, up to high
-    reservations: int = 64  # at most so many jobs hold one
+    placements: int = 128  # at most so many in one plan; another follows at once
+    reservations: int = 8  # at most so many jobs hold one
 
 
 DEFAULT_POLICY = Policy()

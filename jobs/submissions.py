@@ -1,23 +1,21 @@
 """What users do to jobs: submit, cancel."""
 
-import hashlib
-import json
-
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from stoker.errors import AlreadyFinal, InvalidInput, KeyReused, NotFound, Unrunnable
 from stoker.jobs import dependencies
-from stoker.jobs.capacity import demand_of, known_fleet
+from stoker.jobs.capacity import known_fleet
 from stoker.jobs.changes import allow_urgent
 from stoker.jobs.endings import end
 from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
 from stoker.jobs.models import Dependency, IdempotencyKey, Job, JobDataset, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.pins import pin
-from stoker.jobs.planner import never
 from stoker.jobs.spec import PRIORITIES, JobSpec
+from stoker.jobs.waits import never
+from stoker.jobs.window import demand_of, shape
 
 
 def add_job(
@@ -47,7 +45,7 @@ def add_job(
         spec=document,
         tags=spec.tags,
         priority=PRIORITIES[spec.priority],
-        shape=_shape(document),
+        shape=shape(document["resources"]),
         dataset_id=pins.dataset_id,
         code_sha256=pins.code_sha256,
         state=State.WAITING if parents else State.QUEUED,
@@ -110,10 +108,6 @@ def _parents(session: Session, spec: JobSpec, user: User) -> list[int]:
         if states[number] in FINAL and states[number] != State.SUCCEEDED:
             raise InvalidInput("after", f"job {number} {states[number]}", "name jobs that can still succeed")
     return sorted(number for number, state in states.items() if state != State.SUCCEEDED)
-
-
-def _shape(document: dict[str, object]) -> bytes:
-    return hashlib.sha256(json.dumps(document["resources"], sort_keys=True).encode()).digest()[:16]
 
 
 def cancel(session: Session, number: int, *, actor: str, reason: str = "asked") -> Job:

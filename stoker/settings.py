@@ -40,6 +40,7 @@ class Settings:
     code_limit_bytes: int = 200 * 10**6  # of a job's own code; read by clients and by the API
 
     worker_name: str | None = None  # stable name; default: the host's
+    worker_pool: str = "default"  # workers of one pool are shared out together
     worker_cpus: float = 0  # offered to jobs; 0: all that this process may use
     worker_memory_bytes: int = 0  # 0: 90 % of the host's
     worker_attempts: int = 16  # most attempts at once

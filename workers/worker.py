@@ -170,6 +170,7 @@ class Worker:
             attempts_limit=settings.worker_attempts,
             cpu_model=host.cpu_model(),
             devices=self._devices,
+            pool=settings.worker_pool,
         )
 
     def canary(self) -> None:

@@ -3,8 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from stoker.jobs.capacity import MIX_SECONDS, RecentMix, demand_of, recent_shapes
+from stoker.jobs.capacity import MIX_SECONDS, RecentMix, recent_shapes
 from stoker.jobs.mix import Shape
+from stoker.jobs.window import demand_of
 from tests.support.queue import Queue
 
 ONE, TWO = {"device": "gpu", "gpus": 1, "cpus": 2}, {"device": "gpu", "gpus": 2, "cpus": 4, "gpu_type": "A | B"}

@@ -4,29 +4,26 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from stoker.jobs import capacity
 from stoker.jobs.attempts import Ending
 from stoker.jobs.blobs import store
-from stoker.jobs.capacity import live_fleet, queue_window
 from stoker.jobs.collect import collect
 from stoker.jobs.dispatch import dispatch
 from stoker.jobs.failures import Failure
 from stoker.jobs.leases import renew, return_unclaimed
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Blob, Checkpoint, Chunk, Job, Lease, Worker
-from stoker.jobs.placement import LeastLoss
-from stoker.jobs.planner import plan
 from stoker.jobs.records import Batch, add_checkpoint, best_checkpoints, report_damaged, write_batch
-from stoker.jobs.situation import Situation
 from stoker.jobs.steering import ParentFailed, retry, set_held
 from stoker.jobs.submissions import cancel
 from stoker.jobs.sweep import Contact, sweep
+from stoker.jobs.window import WINDOW, queue_window
 from stoker.settings import Settings
 from tests.support.queue import Queue
 from tests.support.waiting import wait_for
@@ -76,8 +73,8 @@ def test_a_hold_or_a_cancel_during_a_pass_is_kept_and_hinders_nobody(
     queue.worker()
     held, cancelled, other = queue.submit(), queue.submit(), queue.submit()
 
-    def meanwhile(session: Session) -> list[object]:
-        found = queue_window(session)
+    def meanwhile(session: Session, *given: Any) -> list[object]:
+        found = queue_window(session, *given)
         in_a_transaction(queue, lambda s, n: set_held(s, n, True, actor="ada"), held)
         in_a_transaction(queue, lambda s, n: cancel(s, n, actor="ada"), cancelled)
         return list(found)
@@ -102,27 +99,14 @@ def test_an_attempt_that_cannot_be_ended_hinders_no_other(queue: Queue) -> None:
 
 
 def test_jobs_pinned_to_a_machine_that_is_gone_stand_in_nobodys_way(queue: Queue) -> None:
-    for _ in range(capacity.WINDOW):
+    for _ in range(WINDOW):
         queue.submit()
     with queue.factory() as session:
-        session.execute(update(Job).values(pinned_machine="gone"))
+        session.execute(update(Job).values(pinned_machine="gone", shape=b"gone"))
         session.commit()
     number = queue.submit()
     queue.worker()
     assert [outgoing.job_number for outgoing in queue.dispatch()] == [number]
-
-
-def test_the_window_gives_the_placements_of_the_whole_queue(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes = [{"cpus": cpus, "memory": 10**8} for cpus in (0.5, 1, 3)]
-    for number in range(30):
-        queue.submit(resources=shapes[number % 3], priority=("low", "normal", "high")[number % 7 % 3])
-    queue.worker(cpus=7)
-    with queue.factory() as session:
-        fleet = live_fleet(session)
-        whole = plan(Situation(0.0, queue_window(session), fleet), LeastLoss()).placements
-        for window in (14, 15, 16):  # nothing more than 14 of half a CPU fits
-            monkeypatch.setattr(capacity, "WINDOW", window)
-            assert plan(Situation(0.0, queue_window(session), fleet), LeastLoss()).placements == whole
 
 
 def test_one_incident_makes_a_worker_suspect_once(queue: Queue) -> None:

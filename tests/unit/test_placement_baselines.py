@@ -7,7 +7,8 @@ import pytest
 from stoker.jobs.baselines import Anywhere, BestFit, Fragmentation
 from stoker.jobs.fit import Demand, Node, Unit
 from stoker.jobs.mix import Mix, Shape
-from stoker.jobs.placement import Board, View
+from stoker.jobs.placement import Board
+from stoker.jobs.views import View
 
 MIX = Mix.of({Shape(4000, 1): 50.0, Shape(8000, 1, 470): 30.0, Shape(2000, 4): 5.0, Shape(1000, 0): 20.0})
 

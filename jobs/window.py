@@ -1,0 +1,130 @@
+"""The queue as the planner sees it: of each user's jobs of one priority and shape the first few, read by index."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Row, select, text
+from sqlalchemy.orm import Session
+
+from stoker.jobs.fit import WHOLE, Demand
+from stoker.jobs.models import Job
+from stoker.jobs.situation import Candidate
+
+WINDOW = 64  # jobs of one user, priority and shape that one pass looks at, at most
+DEMANDS_KEPT = 10_000
+
+# The first job of each key leads to the next key, so a million jobs of a thousand keys are a thousand steps down
+# the index. Written as text: with parameters PostgreSQL could not tell that the partial index serves.
+_READY = "state = 'queued' AND NOT held AND cancel_requested_at IS NULL"
+_COLUMNS = """number, team_id, owner_id, priority, shape, own_order,
+    extract(epoch FROM queued_at)::float8 AS queued_at, (spec->>'time_limit')::float8 AS time_limit,
+    coalesce('#' || dataset_id, spec->'train'->>'dataset') AS data"""
+_WINDOW = text(f"""
+WITH RECURSIVE keys AS (
+    (SELECT team_id, owner_id, priority, shape FROM jobs WHERE {_READY}
+     ORDER BY team_id, owner_id, priority, shape LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM keys CROSS JOIN LATERAL (
+        SELECT team_id, owner_id, priority, shape FROM jobs
+        WHERE {_READY} AND (team_id, owner_id, priority, shape)
+            > (keys.team_id, keys.owner_id, keys.priority, keys.shape)
+        ORDER BY team_id, owner_id, priority, shape LIMIT 1
+    ) following
+)
+SELECT ready.* FROM keys CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM jobs
+    WHERE {_READY} AND (not_before IS NULL OR not_before <= now())
+        AND team_id = keys.team_id AND owner_id = keys.owner_id AND priority = keys.priority AND shape = keys.shape
+    ORDER BY own_order, number LIMIT :rows
+) ready
+""")  # noqa: S608 - constants
+_HOLDERS = text(f"""
+SELECT {_COLUMNS} FROM jobs
+WHERE {_READY} AND (not_before IS NULL OR not_before <= now())
+    AND number IN (SELECT job_number FROM reservations)
+""")  # noqa: S608 - constants
+
+
+def demand_of(resources: dict[str, Any], machine: str | None = None, team: int | None = None) -> Demand:
+    """What a job with these ``resources`` of its spec needs of one worker; ``team`` counts where it shares a device."""
+    types = resources["gpu_type"]  # one model, or several that do: `V100M16|V100M32`
+    share = min(WHOLE, round(resources["gpus"] * WHOLE))
+    return Demand(
+        cpus_milli=round(resources["cpus"] * 1000),
+        memory_bytes=resources["memory"],
+        device=resources["device"],
+        gpus=max(1, round(resources["gpus"])),
+        gpu_memory_bytes=resources["gpu_memory"] or 0,
+        gpu_types=tuple(name.strip() for name in types.split("|")) if types else (),
+        machine=machine,
+        gpu_milli=share,
+        team=team if share < WHOLE else None,
+    )
+
+
+def shape(resources: Mapping[str, Any]) -> bytes:
+    """The digest of what decides where a job fits."""
+    return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).digest()[:16]
+
+
+def shape_on(before: bytes, machine: str) -> bytes:
+    """The shape of a job from its first step on: it goes on on this kind of machine."""
+    return hashlib.sha256(before + machine.encode()).digest()[:16]
+
+
+class Demands:
+    """The demand of each shape that was met; kept between passes, since shapes are few and jobs many."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, int], Demand] = {}
+
+    def find(self, session: Session, rows: Iterable[Row[Any]]) -> dict[tuple[bytes, int], Demand]:
+        """The demands of these jobs, by shape and team."""
+        missing = {(row.shape, row.team_id): row.number for row in rows if (row.shape, row.team_id) not in self._known}
+        if missing:
+            if len(self._known) > DEMANDS_KEPT:
+                self._known.clear()
+                return self.find(session, rows)
+            statement = select(Job.shape, Job.team_id, Job.spec["resources"].label("resources"), Job.pinned_machine)
+            for job in session.execute(statement.where(Job.number.in_(missing.values()))):
+                demand = demand_of(job.resources, job.pinned_machine, job.team_id)
+                same = next((known for known in self._known.values() if known == demand), demand)
+                self._known[job.shape, job.team_id] = same  # one object for equal ones: quickly told to be equal
+        return self._known
+
+
+def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None = None) -> list[Candidate]:
+    """The queued jobs that a pass may place: of each user, priority and shape the first ``depth``.
+
+    A plan ends where it has placed the last of these while ``more`` stand behind it; the next pass goes on. So
+    window and whole queue give the same placements, however small the window.
+    """
+    rows = session.execute(_WINDOW, {"rows": depth + 1}).all()
+    held = {row.number: row for row in session.execute(_HOLDERS)}
+    known = (demands or Demands()).find(session, [*rows, *held.values()])
+    found: list[Candidate] = []
+    for _, group in groupby(rows, key=attrgetter("team_id", "owner_id", "priority", "shape")):
+        jobs = list(group)
+        for place, row in enumerate(jobs[:depth]):
+            held.pop(row.number, None)
+            found.append(_candidate(row, known, more=place == depth - 1 and len(jobs) > depth))
+    return found + [_candidate(row, known, more=False) for row in held.values()]
+
+
+def _candidate(row: Row[Any], known: dict[tuple[bytes, int], Demand], *, more: bool) -> Candidate:
+    return Candidate(
+        row.number,
+        row.priority,
+        known[row.shape, row.team_id],
+        team=row.team_id,
+        user=row.owner_id,
+        own_order=row.own_order,
+        queued_at=row.queued_at,
+        data=row.data,
+        time_limit_seconds=row.time_limit,
+        more=more,
+    )
