@@ -17,6 +17,7 @@ class ClaimedCheckpoint:
     sha256: str  # hexadecimal
     step: int
     bytes: int
+    epoch: int = 0  # completed
 
 
 def usable() -> ColumnElement[bool]:
@@ -36,4 +37,4 @@ def latest_checkpoint(session: Session, job: Job) -> ClaimedCheckpoint | None:
     ).one_or_none()
     if found is None or found.blob_id is None:
         return None
-    return ClaimedCheckpoint(found.id, found.blob_id, found.sha256.hex(), found.step, found.bytes)
+    return ClaimedCheckpoint(found.id, found.blob_id, found.sha256.hex(), found.step, found.bytes, found.epoch)

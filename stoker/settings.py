@@ -44,10 +44,16 @@ class Settings:
     worker_cpus: float = 0  # offered to jobs; 0: all that this process may use
     worker_memory_bytes: int = 0  # 0: 90 % of the host's
     worker_attempts: int = 16  # most attempts at once
-    cache_bytes: int = 50 * 10**9  # most that a worker's cache of data sets holds, apart from those in use; 0: no limit
+    cache_bytes: int = 50 * 10**9  # most that a worker's cache holds, apart from what is in use; 0: no limit
     worker_devices: str = "auto"  # auto: what NVML lists; none; fake:FILE.json for tests
     confinement: str = field(default="required", metadata={"choices": ("required", "best-effort")})  # of jobs' code
     network: str = field(default="open", metadata={"choices": ("none", "open")})  # the most that a job may ask for
+    environments: str = field(
+        default="allowed", metadata={"choices": ("allowed", "forbidden")}
+    )  # whether jobs get them
+    environment_seconds: float = 1800.0  # most that making one may take
+    environment_bytes: int = 10 * 10**9  # most that one may hold
+    output_bytes: int = 10 * 10**9  # most that is kept of one attempt's output files
     readable: str | None = None  # folders of the host that jobs may read, separated by colons
 
     lease_seconds: float = 15.0  # a silent worker's jobs are taken away after this

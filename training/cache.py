@@ -1,18 +1,20 @@
-"""A worker's cache of uploads and prepared data sets. Imports no torch: the worker asks it too.
+"""A worker's cache of uploads, prepared data sets, code and environments. Imports no torch: the worker asks it too.
 
-Beside each file lies its lock, whose time is that of the last use. What was used longest ago goes first.
+Beside each file or folder lies its lock, whose time is that of the last use; that of a folder holds the folder's bytes
+too. What was used longest ago goes first.
 """
 
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FORMAT = 1  # of a prepared file; part of its name
 HAND_OVER_SECONDS = 600  # a file stays so long after a use: until the trainer that it was found for holds it
-_FOLDERS = ("datasets", "uploads")
+_FOLDERS = ("datasets", "uploads", "code", "trees", "environments")
 
 
 def prepared(cache: Path, key: str) -> Path:
@@ -46,6 +48,30 @@ def has(path: Path, watch: Callable[[], object]) -> bool:
         return path.exists()
 
 
+def weigh(folder: Path, size: int) -> None:
+    """Note the bytes of a folder, for whoever holds its lock."""
+    folder.with_suffix(".lock").write_text(str(size))
+
+
+def measured(folder: Path) -> int:
+    """The bytes of all below a folder, whoever changes it meanwhile; links are not followed."""
+    total = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(inner, name)).st_blocks * 512  # noqa: PTH118 - a million of them
+    return total
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, for whoever holds its lock: gone at once under its name, whoever dies while it is taken down."""
+    aside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def trim(cache: Path, limit_bytes: int, now: float) -> None:
     """Remove what was used longest ago, down to a limit (0: none); what is in use stays, whatever the limit."""
     found = sorted(_found(cache))
@@ -59,7 +85,9 @@ def _found(cache: Path) -> Iterator[tuple[float, int, Path]]:
     """Last use (seconds since 1970), bytes and place of each file; another trainer may remove one meanwhile."""
     for path in (path for name in _FOLDERS for path in (cache / name).glob("[!.]*") if path.suffix != ".lock"):
         with contextlib.suppress(FileNotFoundError):
-            yield path.with_suffix(".lock").stat().st_mtime, path.stat().st_size, path
+            lock = path.with_suffix(".lock")
+            size = int(lock.read_text() or 0) if path.is_dir() else path.stat().st_size
+            yield lock.stat().st_mtime, size, path
 
 
 def _removed(path: Path, used: float) -> bool:
@@ -71,5 +99,8 @@ def _removed(path: Path, used: float) -> bool:
             return False
         if os.fstat(lock.fileno()).st_mtime != used:
             return False
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
         return True

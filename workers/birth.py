@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from stoker.workers import processes, sandbox
+from stoker.workers import execution, processes, sandbox
 from stoker.workers.orders import MAX_PACKET_BYTES, Order
 from stoker.workers.sandbox import Confinement
 
@@ -38,6 +38,8 @@ def become_trainer(server: int, connection: socket.socket, run: Run, rehearse: R
             os._exit(0)
         order = Order.read(json.loads(data))
         channel = _put_on(order, *fds)
+        if order.task["kind"] in execution.KINDS:
+            execution.execute(order.task["start"])
         code = run(order.task, channel)
     except BaseException:
         sys.excepthook(*sys.exc_info())

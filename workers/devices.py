@@ -29,6 +29,12 @@ class Inventory(Protocol):
     def processes(self, uuid: str) -> frozenset[int]:
         """The processes, by pid, that hold memory of a device; of another container's none may be seen."""
 
+    def memory(self, uuid: str) -> dict[int, int]:
+        """Bytes that each of these processes holds, as far as the driver says."""
+
+    def driver(self) -> str | None:
+        """The driver's version; None: there is none."""
+
     def torch_device(self, uuids: Sequence[str]) -> str:
         """What a trainer that was given these devices calls the first of them: ``cpu`` or ``cuda:0``."""
 
@@ -67,6 +73,14 @@ class Nothing:
         """None."""
         return frozenset()
 
+    def memory(self, uuid: str) -> dict[int, int]:  # noqa: ARG002 - the seam's signature
+        """None."""
+        return {}
+
+    def driver(self) -> str | None:
+        """None."""
+        return None
+
     def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
         """The CPU."""
         return "cpu"
@@ -90,7 +104,15 @@ class Nvml:
 
     def processes(self, uuid: str) -> frozenset[int]:
         """What NVML says; none where it cannot be asked."""
-        return frozenset(map(int, _ask_nvml(uuid)))
+        return frozenset(pid for pid, _ in _ask_nvml(uuid))
+
+    def memory(self, uuid: str) -> dict[int, int]:
+        """What NVML says; nothing where it cannot be asked."""
+        return {pid: size for pid, size in _ask_nvml(uuid) if size}
+
+    def driver(self) -> str | None:
+        """What NVML says."""
+        return next(iter(_ask_nvml("driver")), None)
 
     def torch_device(self, uuids: Sequence[str]) -> str:
         """CUDA's first visible device, if any was given."""
@@ -121,7 +143,7 @@ class Fake:
     """Devices from a file, for tests where there is no GPU; trainers that are given them compute on the CPU.
 
     The file is a list of ``{"uuid", "model", "memory_bytes", "bus"}`` in NVML's order, which is not that of the bus;
-    ``"processes"`` may list pids.
+    ``"processes"`` may list pids, ``"memory"`` maps them to bytes.
     """
 
     path: Path
@@ -137,6 +159,15 @@ class Fake:
         """What the file lists at this moment."""
         listed = json.loads(self.path.read_text())
         return frozenset(pid for device in listed if device["uuid"] == uuid for pid in device.get("processes", ()))
+
+    def memory(self, uuid: str) -> dict[int, int]:
+        """What the file lists at this moment."""
+        listed = [device.get("memory", {}) for device in json.loads(self.path.read_text()) if device["uuid"] == uuid]
+        return {int(pid): size for held in listed for pid, size in held.items()}
+
+    def driver(self) -> str | None:
+        """A name that no driver has."""
+        return "fake"
 
     def torch_device(self, uuids: Sequence[str]) -> str:  # noqa: ARG002 - the seam's signature
         """The CPU, whatever was given."""

@@ -85,7 +85,31 @@ def read(scratch: Path, result: dict[str, Any], made: dict[str, Any]) -> Finding
 
     Raises FindingsRefused.
     """
-    document = _document(read_limited(scratch, result["path"], RESULT_LIMIT_BYTES))
+    document = read_document(scratch, result["path"], RESULT_LIMIT_BYTES)
+    packed, classes = read_rows(scratch, made, document)
+    _count_again(document, packed, made["count"])
+    return Findings(document, packed, made["count"], classes)
+
+
+def read_document(scratch: Path, name: str, limit_bytes: int) -> dict[str, Any]:
+    """Read a result: a JSON document of bounded size, whose numbers are finite.
+
+    Raises FindingsRefused.
+    """
+    try:
+        document = documents.parse_json(read_limited(scratch, name, limit_bytes))
+    except InvalidInput as error:
+        raise FindingsRefused(f"the result is not JSON that can be stored: {error}") from None
+    if not isinstance(document, dict):
+        raise FindingsRefused("the result is no document")
+    return document
+
+
+def read_rows(scratch: Path, made: dict[str, Any], document: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+    """Read the predictions that were announced, each of which names one of the result's classes, and these.
+
+    Raises FindingsRefused.
+    """
     if not 0 < made["count"] <= PREDICTIONS_LIMIT:
         raise FindingsRefused(f"{made['count']:,} predictions were announced")
     packed = read_limited(scratch, made["path"], made["count"] * ROW_BYTES)
@@ -96,30 +120,18 @@ def read(scratch: Path, result: dict[str, Any], made: dict[str, Any]) -> Finding
     classes = document.get("classes")
     if not isinstance(classes, list) or not classes or not all(_is_name(name) for name in classes):
         raise FindingsRefused("the result names no classes")
-    _count_again(document, packed, made["count"], len(classes))
-    return Findings(document, packed, made["count"], tuple(classes))
-
-
-def _document(data: bytes) -> dict[str, Any]:
-    try:
-        document = documents.parse_json(data)
-    except InvalidInput as error:
-        raise FindingsRefused(f"the result is not JSON that can be stored: {error}") from None
-    if not isinstance(document, dict):
-        raise FindingsRefused("the result is no document")
-    return document
+    for label, predicted, probability in predictions.unpack(packed):
+        if label >= len(classes) or predicted >= len(classes) or not 0 <= probability <= 1.001:  # false for NaN too
+            raise FindingsRefused("a prediction names no class, or has no probability")
+    return packed, tuple(classes)
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 500
 
 
-def _count_again(document: dict[str, Any], packed: bytes, count: int, classes: int) -> None:
-    right = 0
-    for label, predicted, probability in predictions.unpack(packed):
-        if label >= classes or predicted >= classes or not 0 <= probability <= 1.001:  # false for NaN too
-            raise FindingsRefused("a prediction names no class, or has no probability")
-        right += label == predicted
+def _count_again(document: dict[str, Any], packed: bytes, count: int) -> None:
+    right = sum(label == predicted for label, predicted, _ in predictions.unpack(packed))
     accuracy = document.get("accuracy")
     if not isinstance(accuracy, int | float) or not math.isclose(float(accuracy), right / count, abs_tol=1e-9):
         raise FindingsRefused(f"the result says accuracy {accuracy!r:.40}; the predictions count {right / count:.6f}")

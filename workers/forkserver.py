@@ -40,6 +40,7 @@ class _Trainer:
     lost: str | None = None  # why it ends by no fault of its own
     ended: int | None = None  # exit code, or minus the signal
     ended_at: float = field(default=0.0)
+    cpu_seconds: float = 0.0
 
 
 class Server:
@@ -211,13 +212,14 @@ class Server:
         by_pid = {trainer.pid: trainer for trainer in self._trainers.values() if trainer.ended is None}
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if pid == 0:
                 break
             if trainer := by_pid.pop(pid, None):
                 trainer.ended, trainer.ended_at = os.waitstatus_to_exitcode(status), time.monotonic()
+                trainer.cpu_seconds = used.ru_utime + used.ru_stime  # with those of children that it waited for
             elif self._spare and pid == self._spare[0]:
                 self._spare[1].close()
                 self._spare = None
@@ -226,7 +228,13 @@ class Server:
             for trainer in ended:
                 if not strays or time.monotonic() > trainer.ended_at + STRAYS_SECONDS:
                     del self._trainers[trainer.id]
-                    self._tell(event="exited", id=trainer.id, status=trainer.ended, lost=trainer.lost)
+                    self._tell(
+                        event="exited",
+                        id=trainer.id,
+                        status=trainer.ended,
+                        lost=trainer.lost,
+                        cpu_seconds=trainer.cpu_seconds,
+                    )
 
     def _end(self) -> NoReturn:
         """The worker is gone: kill every descendant, then go too."""

@@ -4,10 +4,13 @@ import os
 import re
 from pathlib import Path
 
+from stoker.workers.masking import Mask
+
 READ_BYTES = 64 * 1024  # in one go
 BEHIND_BYTES = 1024 * 1024  # further behind than this, the reader jumps to the end
 FILE_BYTES = 16 * 1024 * 1024  # a longer file is emptied; the writer appends, so it goes on at the start
 TOTAL_BYTES = 10 * 1024 * 1024  # kept of one attempt
+TAIL_BYTES = 16 * 1024  # kept as evidence
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b.")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -15,8 +18,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 class LogFile:
     """The file to which a trainer's stdout and stderr go."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the file (0600)."""
+    def __init__(self, path: Path, mask: Mask | None = None) -> None:
+        """Make the file (0600); what ``mask`` takes out is never handed on."""
+        self._mask = mask or Mask()
         self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._reader = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._offset = 0
@@ -35,9 +39,15 @@ class LogFile:
         if full:
             data += self._next()  # what came meanwhile may be the last words
         self._lost = self._empty() if full else 0
-        self._tail = (self._tail + data)[-4096:]
-        note = f"\n[{left_out:,} bytes left out]\n" if left_out else ""
-        return self._within_limit(note + clean(data))
+        if not left_out:
+            return self._within_limit(self._keep(self._mask.feed(data)))
+        self._mask.rest()
+        data = self._mask.feed(data)[self._mask.reach :]  # what follows a gap may begin inside a secret
+        return self._within_limit(f"\n[{left_out:,} bytes left out]\n{self._keep(data)}")
+
+    def _keep(self, data: bytes) -> str:
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        return clean(data)
 
     def _next(self) -> bytes:
         data = os.pread(self._reader, READ_BYTES, self._offset)
@@ -53,14 +63,19 @@ class LogFile:
 
     def read_end(self) -> str:
         """The rest, once nobody writes any more; of a long rest only the end."""
-        found = ""
-        while text := self.read():
-            found += text
-        return found
+        found = self.read()
+        while self._offset < os.fstat(self._reader).st_size:
+            found += self.read()
+        return found + self._within_limit(self._keep(self._mask.rest()))
+
+    @property
+    def tail(self) -> str:
+        """The last that was read, as evidence."""
+        return clean(self._tail)
 
     def last_lines(self, count: int) -> str:
         """The last lines that were read, as evidence."""
-        return "\n".join(clean(self._tail).strip().splitlines()[-count:])
+        return "\n".join(self.tail.strip().splitlines()[-count:])
 
     def close(self) -> None:
         """Give back the descriptors."""

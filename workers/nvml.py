@@ -1,6 +1,7 @@
 """Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver.
 
-With the UUID of a GPU, print the pids of the processes that hold memory of it.
+With the UUID of a GPU, print the processes that hold memory of it, as pairs of pid and bytes; with ``driver``, the
+driver's version.
 """
 
 import json
@@ -62,13 +63,16 @@ def _describe(device: Any, bus: str) -> dict[str, Any]:
     }
 
 
-def pids(uuid: str) -> list[int]:
-    """The processes that compute on a GPU or a MIG instance, or draw on it; none where the driver will not say."""
+def holders(uuid: str) -> list[tuple[int, int]]:
+    """Pid and bytes of those that compute on a GPU or a MIG instance, or draw on it; none where the driver is silent.
+
+    Bytes are 0 where the driver says who, but not how much.
+    """
     device = pynvml.nvmlDeviceGetHandleByUUID(uuid.encode())
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
         try:
-            found += [int(process.pid) for process in ask(device)]
+            found += [(int(process.pid), int(process.usedGpuMemory or 0)) for process in ask(device)]
         except pynvml.NVMLError:  # MIG instances know no graphics
             continue
     return found
@@ -85,7 +89,13 @@ def main() -> None:
     except pynvml.NVMLError:
         json.dump([], sys.stdout)
     else:
-        json.dump(pids(sys.argv[1]) if sys.argv[1:] else gpus(), sys.stdout)
+        json.dump(_answer(sys.argv[1:]), sys.stdout)
+
+
+def _answer(arguments: list[str]) -> list[Any]:
+    if arguments == ["driver"]:
+        return [_text(pynvml.nvmlSystemGetDriverVersion())]
+    return holders(arguments[0]) if arguments else gpus()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import DataDamaged, NotFound
 from stoker.jobs import blobs, records
-from stoker.jobs.claims import Claimed
+from stoker.jobs.claims import Claimed, ClaimedDataset
 from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.training import cache
 from stoker.training.config import BUILTIN_DATASETS, CheckpointSource, DatasetSource
@@ -84,16 +84,36 @@ class Preparation:
             if dataset.name not in BUILTIN_DATASETS:
                 raise NotFound("data set", dataset.name)
             return DatasetSource(dataset.name, str(self.cache), cache_bytes=self.cache_bytes)
-        folder = self.cache / "uploads"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"
-        if not (cache.has(cache.prepared(self.cache, dataset.sha256), run.check) or cache.has(path, run.check)):
-            with cache.locked(path, run.check):
-                if not path.exists():
-                    self._fetch(path, dataset.blob_id, dataset.sha256, run)
+        path = self._place(dataset)
+        if not cache.has(cache.prepared(self.cache, dataset.sha256), run.check):
+            self.fetch(path, dataset.blob_id, dataset.sha256, run)
         return DatasetSource(
             dataset.name, str(self.cache), f"sha256:{dataset.sha256}", str(path), cache_bytes=self.cache_bytes
         )
+
+    def fetch_upload(self, dataset: ClaimedDataset, run: Run) -> Path:
+        """Bring the archive of an upload into the cache, unless it is there; its place.
+
+        Raises as ``fetch``.
+        """
+        path = self._place(dataset)
+        if dataset.blob_id is not None and dataset.sha256 is not None:
+            self.fetch(path, dataset.blob_id, dataset.sha256, run)
+        return path
+
+    def fetch(self, path: Path, blob_id: int, sha256: str, run: Run) -> None:
+        """Bring a blob into the cache, unless it is there.
+
+        Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cache.has(path, run.check):
+            with cache.locked(path, run.check):
+                if not path.exists():
+                    self._fetch(path, blob_id, sha256, run)
+
+    def _place(self, dataset: ClaimedDataset) -> Path:
+        return self.cache / "uploads" / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"
 
     def fetch_checkpoint(self, run: Run, scratch: Path) -> CheckpointSource | None:
         """Bring the checkpoint to go on from into the run's folder; a damaged one is reported, the one before used.
@@ -108,7 +128,7 @@ class Preparation:
             except (DataDamaged, NotFound) as damage:
                 checkpoint = self._next_best(run, checkpoint, str(damage))
             else:
-                return CheckpointSource(str(path), checkpoint.sha256, checkpoint.step)
+                return CheckpointSource(str(path), checkpoint.sha256, checkpoint.step, checkpoint.epoch)
         return None
 
     def _fetch(self, path: Path, blob_id: int, sha256: str, run: Run) -> None:

@@ -1,6 +1,6 @@
 """A built-in recipe, as one of the kinds of a job: what its trainer is told, and what its end is worth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.jobs.attempts import Ending, PredictionsRecord
@@ -9,6 +9,7 @@ from stoker.jobs.spec import training_config
 from stoker.training.config import DatasetSource, Task
 from stoker.workers import findings
 from stoker.workers.findings import FindingsRefused
+from stoker.workers.interpreters import Interpreter, of_worker
 from stoker.workers.orders import Order
 from stoker.workers.preparation import Preparation
 from stoker.workers.runs import Run
@@ -25,6 +26,7 @@ class Recipe:
     run: Run
     scratch: Path
     source: DatasetSource  # its data, prepared
+    interpreter: Interpreter = field(default_factory=of_worker)
 
     def order(self) -> Order:
         """All that its trainer is told, once its checkpoint is there.

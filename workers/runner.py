@@ -1,14 +1,10 @@
 """One attempt as named steps: claim, prepare, start, watch, finish."""
 
-import errno
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import exc
@@ -16,33 +12,35 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import AttemptClosed, DataDamaged, InvalidInput, NotFound, Unavailable
 from stoker.jobs import attempts
-from stoker.jobs.attempts import Ending
+from stoker.jobs.attempts import Ending, Usage
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.settings import Settings
-from stoker.workers import host, processes
+from stoker.training.failure import TrainingFailed
+from stoker.workers import host, interpreters, processes
 from stoker.workers.bounds import Bounds
-from stoker.workers.decoding import Decoding, NotDecoded
+from stoker.workers.decoding import NotDecoded
 from stoker.workers.devices import Inventory
+from stoker.workers.ends import end
+from stoker.workers.kinds import Kind, Kinds
 from stoker.workers.logfile import LogFile
 from stoker.workers.membership import Membership
 from stoker.workers.orders import Order
-from stoker.workers.preparation import Preparation, make_scratch
+from stoker.workers.preparation import make_scratch
 from stoker.workers.quarantine import Quarantine
-from stoker.workers.recipes import Recipe
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Interrupted, Run, Runs
 from stoker.workers.storing import Storing
 from stoker.workers.supervision import Sight, Supervision
-from stoker.workers.trainers import ForkServer, Trainer, allowed_environment
+from stoker.workers.trainers import ForkServer
 from stoker.workers.transactions import is_passing, once, repeat
-from stoker.workers.verdict import failed, judge
+from stoker.workers.usage import Meter
+from stoker.workers.verdict import cut_short, failed, judge
 
 events = Events(__name__)
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-KILL_SECONDS = 10.0
+EXPECTED = (TrainingFailed, DataDamaged, InvalidInput, NotFound, Unavailable)  # of a preparation
 LEASE_SHARE = 0.8  # of a lease after which a trainer that heard nothing freezes
 
 
@@ -56,16 +54,6 @@ class Ended:
     failure: Failure | None = None
 
 
-class Kind(Protocol):
-    """One attempt at a job of some kind."""
-
-    def order(self) -> Order:
-        """All that its trainer is told; brings to this machine what the trainer needs."""
-
-    def ending(self, sight: Sight, storing: Storing) -> Ending:
-        """What was seen of the trainer, once that is gone, as an ending."""
-
-
 @dataclass(frozen=True, slots=True)
 class Runner:
     """Runs attempts, each in the thread that calls ``run``."""
@@ -76,7 +64,7 @@ class Runner:
     inventory: Inventory
     fork_server: ForkServer
     runs: Runs
-    environment: dict[str, str]  # of the worker; trainers see an allow-list of it
+    kinds: Kinds
     quarantine: Quarantine
     vault: Vault  # opens the secrets of jobs
     bounds: Bounds
@@ -157,55 +145,62 @@ class Runner:
                 raise AttemptClosed(run.id) from None
             return judge(run.asked, Sight())
         except Exception as error:
-            return _ending_of(error, run)
+            if not isinstance(error, EXPECTED):
+                events.error("run_failed", attempt=run.id)
+            return cut_short(error)
 
     def _lead(self, run: Run, scratch: Path, report: Report) -> Ending:
         """Lead an attempt from its preparation to its ending.
 
-        Raises AttemptClosed, Interrupted, and what ``_ending_of`` takes.
+        Raises AttemptClosed, Interrupted, and what ``cut_short`` takes.
         """
         self.bounds.check_network(run.claimed.spec.network)
         try:
-            with self._kind(run, scratch, report) as kind:
+            with self.kinds.of(run, scratch, report, lambda order: self._watch(run, order, report)[0]) as kind:
                 sight, storing = self._watch(run, kind.order(), report)
                 self._examine(run, sight)
                 if run.asked is not Asked.CLOSED:
-                    return kind.ending(sight, storing)
-        except NotDecoded as end:
+                    return replace(kind.ending(sight, storing), usage=self._usage(run, sight, kind))
+        except NotDecoded as undecoded:
             if run.asked is not Asked.CLOSED:
-                return end.ending
+                return undecoded.ending
         raise AttemptClosed(run.id)
 
-    @contextmanager
-    def _kind(self, run: Run, scratch: Path, report: Report) -> Iterator[Kind]:
-        """What is to be run, and what it needs from others, kept as long as it runs."""
-        preparation = self._preparation()
-        decoding = Decoding(preparation, run, scratch, lambda order: self._watch(run, order, report)[0])
-        with decoding.prepared() as source:
-            yield Recipe(preparation, run, scratch, source)
+    def _usage(self, run: Run, sight: Sight, kind: Kind) -> Usage:
+        """What was used, and with what: for the record of the attempt."""
+        installed = kind.interpreter.installed()
+        software = {
+            "python": interpreters.version(),
+            "torch": installed.get("torch"),
+            "packages": installed,
+            "device": self._machine(run),
+            "driver": self.inventory.driver() if run.claimed.device == "gpu" else None,
+        }
+        return Usage(None, sight.gpu_bytes, sight.cpu_seconds, software)
 
-    def _preparation(self) -> Preparation:
-        visible, settings = allowed_environment(self.environment), self.settings
-        return Preparation(self.sessions, self.inventory, visible, settings.cache, settings.cache_bytes, self.bounds)
+    def _machine(self, run: Run) -> str:
+        return host.machine(run.claimed.device, self.membership.offer.devices, self.membership.offer.cpu_model)
 
     def _watch(self, run: Run, order: Order, report: Report) -> tuple[Sight, Storing]:
         """Start a trainer and watch it; whatever happens, it is gone afterwards, and its checkpoints are stored."""
         run.check()
         scratch = Path(order.scratch)
-        log = LogFile(scratch / "output.log")
+        log = LogFile(scratch / "output.log", run.mask)
         storing = Storing(self.sessions, run, scratch, report)
+        meter = Meter(self.inventory, run.claimed.device_uuids)
         trainer = None
         try:
             trainer = self.fork_server.spawn(replace(order, deadline=run.deadline), log.writer, run.check)
             run.attach(trainer)
             first_step = partial(self._first_step, run)
-            sight = Supervision(run, trainer, log, report, storing, self.settings, first_step).watch()
+            sight = Supervision(run, trainer, log, report, storing, self.settings, first_step, meter).watch()
         finally:
             run.attach(None)
             if trainer:
-                _end(trainer)
+                end(trainer)
                 run.frozen_seconds += trainer.time_frozen(time.monotonic())
             storing.finish()
+            meter.close()
             log.close()
         for refusal in storing.refused:
             report.note(refusal)
@@ -216,7 +211,7 @@ class Runner:
 
         Raises AttemptClosed.
         """
-        machine = host.machine(run.claimed.device, self.membership.offer.devices, self.membership.offer.cpu_model)
+        machine = self._machine(run)
         try:
             once(self.sessions, lambda session: attempts.first_step(session, run.id, run.incarnation, machine))
         except (exc.DBAPIError, exc.TimeoutError) as error:
@@ -260,27 +255,3 @@ class Runner:
         """Take the run's devices out of use if they are not to be trusted; they are still its own."""
         if run.claimed.device_uuids:
             self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
-
-
-def _ending_of(error: Exception, run: Run) -> Ending:
-    """How an attempt ends by an error of its supervisor's own steps."""
-    if isinstance(error, DataDamaged | NotFound):
-        return failed("data_missing", str(error))
-    if isinstance(error, InvalidInput):
-        return failed("environment_failed", str(error))
-    if isinstance(error, Unavailable):
-        return failed("worker_lost", str(error), Outcome.LOST)
-    events.error("run_failed", attempt=run.id)
-    if isinstance(error, OSError):
-        return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
-    return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
-
-
-def _end(trainer: Trainer) -> None:
-    """Kill what is left of a trainer, see it gone, and let go of it."""
-    until = time.monotonic() + KILL_SECONDS
-    if trainer.status is None:
-        trainer.kill()
-    while not trainer.gone and time.monotonic() < until:
-        trainer.wait(0.2)
-    trainer.close()

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from stoker.errors import StokerError
 from stoker.jobs.claims import Claimed
+from stoker.workers.masking import Mask
 from stoker.workers.trainers import Trainer
 
 
@@ -35,6 +36,7 @@ class Run:
     def __init__(self, claimed: Claimed, incarnation: UUID, deadline: float) -> None:
         """Begin with the lease of the claim by this incarnation; ``deadline`` in CLOCK_BOOTTIME."""
         self.claimed, self.incarnation, self.deadline = claimed, incarnation, deadline
+        self.mask = Mask(claimed.secrets.values())
         self.began = time.monotonic()
         self.frozen_seconds = 0.0  # of its trainers that have ended
         self.asked = Asked.NOTHING

@@ -1,6 +1,7 @@
 """Checkpoints and test images from a trainer's folder into the database, beside the watching."""
 
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import AttemptClosed
 from stoker.jobs import blobs, records
+from stoker.jobs.attempts import OutputRecord
 from stoker.log import Events
+from stoker.workers import outputs
 from stoker.workers.findings import FindingsRefused, check_images, digest_of, open_handed_in, pieces
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Run
@@ -56,6 +59,26 @@ class Storing:
             lambda session: records.add_sprite(session, team, sha256=sha256, blob_id=stored.blob_id, **shape),
             "add_sprite",
         )
+
+    def outputs(self, folder: Path, limit_bytes: int) -> tuple[tuple[OutputRecord, ...], list[str]]:
+        """Store the files that a program has left, once it is gone, and what is to be said of those that are not kept.
+
+        Raises AttemptClosed, and what the database raises that will not pass.
+        """
+        found = outputs.find(folder, limit_bytes)
+        kept, notes = [], list(found.notes)
+        for path in found.paths:
+            if not self._run.may_wait():
+                notes.append(f"outputs from {path} on were not kept: the worker stops")
+                break
+            try:
+                with os.fdopen(outputs.open_output(folder, path), "rb") as file:
+                    stored = self._store(file)
+            except OSError as error:
+                notes.append(f"the output {path} was not kept: {error.strerror or error}")
+            else:
+                kept.append(OutputRecord(path, stored.blob_id, stored.size))
+        return tuple(kept), notes
 
     def _store_checkpoint(self, message: dict[str, Any]) -> None:
         try:

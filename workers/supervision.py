@@ -16,8 +16,10 @@ from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Run
 from stoker.workers.storing import Storing
 from stoker.workers.trainers import Trainer
+from stoker.workers.usage import Meter
 
 events = Events(__name__)
+TEXTS = ("note", "failure", "cell")  # messages in which a secret may be told
 LONGEST_WAIT_SECONDS = 1.0
 STACKS_SECONDS = 0.5  # for a stalled trainer to print its stacks
 LAST_GRACE_SECONDS = 1.0  # between SIGTERM and SIGKILL when the whole worker stops
@@ -57,6 +59,9 @@ class Sight:
     pid: int = 0
     memory_kills: int = 0  # processes that the kernel killed for want of memory, meanwhile
     last_lines: str = ""
+    printed: str = ""  # the end of its log
+    cpu_seconds: float = 0.0  # of it and all below it
+    gpu_bytes: int | None = None  # the most of its devices' memory that it was seen to hold
 
 
 class Supervision:
@@ -71,10 +76,13 @@ class Supervision:
         storing: Storing,
         settings: Settings,
         on_first_step: Callable[[], bool],
+        meter: Meter,
     ) -> None:
-        """``on_first_step`` notes the first step, and returns whether that worked."""
+        """``on_first_step`` notes the first step, and returns whether that worked; ``meter`` measures the trainer."""
         self._run, self._trainer, self._log, self._report, self._storing = run, trainer, log, report, storing
-        self._settings, self._on_first_step = settings, on_first_step
+        self._settings, self._on_first_step, self._meter = settings, on_first_step, meter
+        self._own_code = run.claimed.spec.code is not None
+        self._heard = False  # whether it has ever said anything
         self.sight = Sight(memory_kills=host.out_of_memory_kills())
         self._moved = self._active()
         self._position: tuple[Any, ...] = ()  # the progress that moved last
@@ -93,6 +101,7 @@ class Supervision:
             for message in self._trainer.wait(self._wait_seconds()):
                 self._take(message)
             self._answer()
+            self._measure()
             self._check_limits()
             self._act()
             self._write()
@@ -115,7 +124,10 @@ class Supervision:
         return max(0.0, min(waits))
 
     def _take(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
+        kind, self._heard = message["type"], True
+        if kind in TEXTS:
+            mask = self._run.mask
+            message = {name: mask.text(value) if isinstance(value, str) else value for name, value in message.items()}
         if kind in ("progress", "cell"):
             self._take_progress(message)
         elif kind == "metrics":
@@ -144,18 +156,26 @@ class Supervision:
         if position != self._position or message.get("phase") == "prepare":
             self._position, self._moved = position, self._active()
 
+    def _measure(self) -> None:
+        """Look at what it uses. Own code need not tell how far it is: it moves as long as it computes or prints."""
+        if self._trainer.pid and self._trainer.status is None:
+            now = self._active()
+            if self._meter.look(self._trainer.pid, now) and self._own_code:
+                self._moved = now
+
     def _answer(self) -> None:
-        """Begin to do what is asked."""
+        """Begin to do what is asked; to own code that never said anything, nobody listens, only a signal speaks."""
         if (asked := (self._run.asked, self._run.stopping)) == self._answered:
             return
         self._answered = asked
-        settings = self._settings
+        settings, listens = self._settings, self._heard or not self._own_code
         if self._run.stopping:
             grace = settings.stop_grace_seconds
-            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace, Step.KILL: grace + LAST_GRACE_SECONDS})
+            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace * listens, Step.KILL: grace + LAST_GRACE_SECONDS})
         if self._run.asked is Asked.PREEMPT:
             grace = settings.preempt_grace_seconds
-            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace, Step.KILL: grace + settings.cancel_grace_seconds})
+            last = grace + settings.cancel_grace_seconds
+            self._plan({Step.ASK: 0.0, Step.TERMINATE: grace * listens, Step.KILL: last})
         if self._run.asked is Asked.CANCEL:
             self._plan({Step.TERMINATE: 0.0, Step.KILL: settings.cancel_grace_seconds})
         if self._run.asked is Asked.CLOSED:
@@ -202,7 +222,9 @@ class Supervision:
         now = time.monotonic()
         if now >= self._next_log:
             self._next_log = now + LOG_SECONDS
-            self._report.log(self._log.read())
+            if text := self._log.read():
+                self._report.log(text)
+                self._moved = self._active() if self._own_code else self._moved
         refused = self._trainer.inbox.refused
         for refusal in refused[self._told :]:
             self._report.note(f"the trainer sent {refusal}: dropped")
@@ -216,4 +238,6 @@ class Supervision:
         sight.status, sight.lost, sight.pid = self._trainer.status, self._trainer.lost, self._trainer.pid
         sight.memory_kills = host.out_of_memory_kills() - sight.memory_kills
         self._report.log(self._log.read_end())
-        sight.last_lines = self._log.last_lines(12)
+        sight.last_lines, sight.printed = self._log.last_lines(12), self._log.tail
+        sight.cpu_seconds = max(self._meter.cpu_seconds, self._trainer.cpu_seconds)
+        sight.gpu_bytes = self._meter.gpu_bytes

@@ -44,6 +44,7 @@ class Trainer:
         self.inbox = Inbox()
         self.status: int | None = None  # exit code, minus the signal, or LOST
         self.lost: str | None = None  # why it ended by no fault of its own
+        self.cpu_seconds = 0.0  # of itself and the children it waited for, once it has ended
         self.frozen_seconds = 0.0  # over so far
         self._frozen_since: float | None = None
         self._connection, self._tell = connection, tell
@@ -131,6 +132,7 @@ class Trainer:
             self.frozen_seconds += event["seconds"]
             self._frozen_since = None
         else:
+            self.cpu_seconds = event.get("cpu_seconds", 0.0)
             self.lost, self.status = event.get("lost"), event["status"]
         self.wake()
 

@@ -1,21 +1,41 @@
 """From what was seen of a trainer to how its attempt ended. Pure."""
 
+import errno
 import signal
 
+from stoker.errors import DataDamaged, InvalidInput, NotFound, Unavailable
 from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import CLASSES, Failure
 from stoker.jobs.lifecycle import Outcome
+from stoker.training.failure import TrainingFailed
+from stoker.workers import tracebacks
 from stoker.workers.runs import Asked
 from stoker.workers.supervision import Limit, Sight
 
 # What only the supervisor can know; a trainer that claims one of these would run again for free.
 NOT_FOR_TRAINERS = {"worker_lost", "signal", "stalled", "time_limit", "suspected_poison", "environment_failed"}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 REASONS = {Asked.STOP: "worker_stopping", Asked.PREEMPT: "preempted", Asked.CANCEL: "cancelled"}
 
 
-def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED) -> Ending:
+def failed(klass: str, evidence: str, outcome: Outcome = Outcome.FAILED, fix: str = "") -> Ending:
     """An attempt that failed, or was lost, by what its supervisor met."""
-    return Ending(outcome, klass, failure=Failure(klass, evidence))
+    return Ending(outcome, klass, failure=Failure(klass, evidence, fix))
+
+
+def cut_short(error: Exception) -> Ending:
+    """How an attempt ended with which its supervisor could not go on."""
+    if isinstance(error, TrainingFailed):  # before it was a training
+        return failed(error.failure_class, error.evidence, fix=error.fix)
+    if isinstance(error, DataDamaged | NotFound):
+        return failed("data_missing", str(error))
+    if isinstance(error, InvalidInput):  # it asks for what this worker does not allow
+        return failed("environment_failed", str(error))
+    if isinstance(error, Unavailable):
+        return failed("worker_lost", str(error), Outcome.LOST)
+    if isinstance(error, OSError):
+        return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
+    return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
 
 
 def is_complete(sight: Sight) -> bool:
@@ -33,6 +53,25 @@ def judge(asked: Asked, sight: Sight) -> Ending:
     if asked in REASONS and sight.failure is None and not _died_by_itself(sight):
         return Ending(Outcome.PREEMPTED, REASONS[asked])
     failure = _limit(sight.limit) if sight.limit else _failure(sight)
+    return Ending(Outcome.FAILED, failure.klass, failure=failure)
+
+
+def judge_own_code(asked: Asked, sight: Sight) -> Ending:
+    """How a script or notebook ended, of which nothing is known but its exit code, its log, and what it chose to say.
+
+    One that was asked to stop has succeeded only if it handed in a result: by its exit code alone, who stopped as a
+    SIGTERM tells is not told from who had finished.
+    """
+    if asked is Asked.CANCEL or sight.lost is not None:
+        return judge(asked, sight)
+    finished = sight.status == 0 and sight.limit is None and sight.failure is None and not sight.stopped
+    if finished and (asked not in REASONS or sight.result is not None):
+        return Ending(Outcome.SUCCEEDED, "exit code 0")
+    if asked in REASONS and sight.failure is None and sight.limit is None:
+        return Ending(Outcome.PREEMPTED, REASONS[asked])
+    if sight.limit or sight.failure or sight.stopped or sight.memory_kills:
+        return judge(asked, sight)
+    failure = tracebacks.explain(sight.status or 0, sight.printed)
     return Ending(Outcome.FAILED, failure.klass, failure=failure)
 
 
@@ -56,19 +95,12 @@ def _failure(sight: Sight) -> Failure:
     if status == -signal.SIGKILL and sight.memory_kills > 0:
         return Failure("host_out_of_memory", "the kernel killed it for want of memory")
     if status < 0:
-        return Failure("signal", f"it was ended by {_name(-status)}" + _lines(sight))
+        return Failure("signal", f"it was ended by {tracebacks.signal_name(-status)}" + _lines(sight))
     if sight.stopped:
         return Failure("signal", "it was asked to stop by a SIGTERM that Stoker did not send")
     if status == 0:
         return Failure("user_error", "it ended without a result" + _lines(sight))
     return Failure("user_error", f"it ended with exit code {status}" + _lines(sight))
-
-
-def _name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
 
 
 def _lines(sight: Sight) -> str:

@@ -27,10 +27,12 @@ from stoker.workers import devices, flower, fresh, host, processes, tasks
 from stoker.workers.bounds import Bounds
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
+from stoker.workers.environments import Environments, pip_environment
 from stoker.workers.flower import Announcements
+from stoker.workers.kinds import Kinds
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
-from stoker.workers.preparation import empty_folder
+from stoker.workers.preparation import Preparation, empty_folder
 from stoker.workers.quarantine import SELF_TEST_SECONDS, Quarantine
 from stoker.workers.runner import Runner
 from stoker.workers.runs import Runs
@@ -119,7 +121,7 @@ class Worker:
             self._inventory,
             self._fork_server,
             self._runs,
-            allowed_environment(self._environ),
+            self._kinds(engine),
             quarantine,
             self._vault,
             self._bounds,
@@ -138,6 +140,14 @@ class Worker:
         finally:
             quarantine.stop()
             dispatcher.stop()
+
+    def _kinds(self, engine: Engine) -> Kinds:
+        visible, settings = allowed_environment(self._environ), self.settings
+        preparation = Preparation(
+            sessions(engine), self._inventory, visible, settings.cache, settings.cache_bytes, self._bounds
+        )
+        builders = Environments(settings, self._fork_server, visible | pip_environment(self._environ), self._bounds)
+        return Kinds(settings, preparation, builders)
 
     @staticmethod
     def _take_jobs(celery: Any) -> None:

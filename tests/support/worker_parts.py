@@ -17,8 +17,11 @@ from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Nothing
+from stoker.workers.environments import Environments
+from stoker.workers.kinds import Kinds
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
+from stoker.workers.preparation import Preparation
 from stoker.workers.quarantine import Quarantine
 from stoker.workers.reporting import Report
 from stoker.workers.runner import Runner
@@ -64,6 +67,9 @@ class Parts:
     def runner(self) -> Runner:
         """A runner whose fork server is not there."""
         quarantine = Quarantine(self.queue.factory, "one", Nothing(), lambda _: True)
+        bounds, cache_bytes = Bounds("open"), self.settings.cache_bytes
+        preparation = Preparation(self.queue.factory, Nothing(), {}, self.settings.cache, cache_bytes, bounds)
+        kinds = Kinds(self.settings, preparation, Environments(self.settings, NEVER_STARTED, {}, bounds))
         return Runner(
             self.queue.factory,
             self.settings,
@@ -71,10 +77,10 @@ class Parts:
             Nothing(),
             NEVER_STARTED,
             self.runs,
-            {},
+            kinds,
             quarantine,
             Vault(None),
-            Bounds("open"),
+            bounds,
         )
 
     def keeper(self) -> LeaseKeeper:

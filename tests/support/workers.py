@@ -16,6 +16,7 @@ from sqlalchemy import select
 from stoker.jobs.database import connect
 from stoker.jobs.lifecycle import FINAL
 from stoker.jobs.models import Attempt, Checkpoint, Event, Job, LogChunk, Predictions, Result
+from stoker.jobs.steering import preempt
 from stoker.jobs.submissions import cancel
 from stoker.stack.postgres import Postgres
 from stoker.stack.redis import Redis
@@ -75,6 +76,12 @@ class Stage(Queue):
         """Cancel a job, as a user."""
         with self.factory() as session:
             cancel(session, number, actor="ada")
+            session.commit()
+
+    def preempt(self, number: int) -> None:
+        """Ask a running job to make room, as a user."""
+        with self.factory() as session:
+            preempt(session, number, actor="ada")
             session.commit()
 
     def wait_final(self, number: int, seconds: float = 60) -> Job:

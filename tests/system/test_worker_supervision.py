@@ -112,7 +112,7 @@ def test_a_hiccup_of_the_database_does_not_end_a_preparation(parts: Parts, monke
         return read(*args)
 
     monkeypatch.setattr(blobs, "read", away_once)
-    preparation = parts.runner()._preparation()
+    preparation = parts.runner().kinds.preparation
     preparation._fetch(parts.home / "data", stored.blob_id, stored.sha256.hex(), run)
     assert (parts.home / "data").read_bytes() == b"a" * 100
     with pytest.raises(DataDamaged):

@@ -16,7 +16,7 @@ from stoker.workers.logfile import FILE_BYTES, LogFile, clean
 from stoker.workers.runs import Asked
 from stoker.workers.supervision import Limit, Sight
 from stoker.workers.trainers import LOST, SERVER_DIED
-from stoker.workers.verdict import is_complete, judge
+from stoker.workers.verdict import is_complete, judge, judge_own_code
 
 RESULT = {"type": "result", "path": "result.json"}
 MADE = {"type": "predictions", "path": "predictions.bin", "count": 2}
@@ -58,6 +58,36 @@ def failure(klass: str) -> dict[str, str]:
 )
 def test_what_was_seen_decides_how_it_ended(asked: Asked, sight: Sight, outcome: Outcome, klass: str | None) -> None:
     ending = judge(asked, sight)
+    assert ending.outcome == outcome
+    assert (ending.failure.klass if ending.failure else None) == klass
+
+
+STOPPED = Sight(status=0, stopped=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sight", "outcome", "klass"),
+    [
+        (Asked.NOTHING, Sight(status=0), Outcome.SUCCEEDED, None),
+        (Asked.NOTHING, Sight(status=0, failure=failure("nan_loss")), Outcome.FAILED, "nan_loss"),
+        (Asked.NOTHING, Sight(status=0, failure=failure("worker_lost")), Outcome.FAILED, "user_error"),
+        (Asked.NOTHING, Sight(status=0, limit=Limit.TIME), Outcome.FAILED, "time_limit"),
+        (Asked.NOTHING, Sight(status=1, limit=Limit.STALLED), Outcome.FAILED, "stalled"),
+        (Asked.NOTHING, Sight(status=-signal.SIGKILL, memory_kills=1), Outcome.FAILED, "host_out_of_memory"),
+        (Asked.NOTHING, STOPPED, Outcome.FAILED, "signal"),
+        (Asked.NOTHING, Sight(status=LOST, lost=SERVER_DIED), Outcome.LOST, "worker_lost"),
+        (Asked.PREEMPT, Sight(status=0), Outcome.PREEMPTED, None),
+        (Asked.PREEMPT, Sight(status=0, result=RESULT), Outcome.SUCCEEDED, None),
+        (Asked.PREEMPT, STOPPED, Outcome.PREEMPTED, None),
+        (Asked.STOP, Sight(status=143), Outcome.PREEMPTED, None),
+        (Asked.STOP, Sight(status=1, failure=failure("nan_loss")), Outcome.FAILED, "nan_loss"),
+        (Asked.CANCEL, Sight(status=0, result=RESULT), Outcome.CANCELLED, None),
+    ],
+)
+def test_own_code_has_succeeded_by_its_exit_code_unless_it_was_asked_to_stop(
+    asked: Asked, sight: Sight, outcome: Outcome, klass: str | None
+) -> None:
+    ending = judge_own_code(asked, sight)
     assert ending.outcome == outcome
     assert (ending.failure.klass if ending.failure else None) == klass
 

@@ -1,0 +1,224 @@
+"""The parts that own code goes through: unpacked, masked, explained, and what it leaves found without following."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stoker.errors import DataDamaged
+from stoker.training.failure import TrainingFailed
+from stoker.workers import outputs, own_findings, unpacking
+from stoker.workers.environments import hide_addresses, pip_environment
+from stoker.workers.findings import FindingsRefused
+from stoker.workers.interpreters import of_worker
+from stoker.workers.logfile import LogFile
+from stoker.workers.masking import MASK, Mask
+from stoker.workers.tracebacks import EVIDENCE_LIMIT, explain
+from tests.support.own_code import tar_of
+
+SECRET = "swordfish"
+CHAINED = """
+Traceback (most recent call last):
+  File "train.py", line 1, in <module>
+    import torchx
+ModuleNotFoundError: No module named 'torchx'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB
+a line of the launcher
+"""
+
+
+def nothing() -> None:
+    """Nobody has asked for anything."""
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_secret_is_masked_wherever_the_stream_is_cut(cut: int) -> None:
+    mask = Mask([SECRET])
+    whole = f"xx{SECRET}yy swordf".encode()
+    shown = b"".join(mask.feed(whole[start : start + cut]) for start in range(0, len(whole), cut)) + mask.rest()
+    assert shown.decode() == f"xx{MASK}yy swordf"
+
+
+def test_lines_of_long_secrets_are_masked_and_short_words_are_not() -> None:
+    mask = Mask(["a", "-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----"])
+    assert mask.text("a line: MIIEvQIBADANBg, aaa") == f"a line: {MASK}, aaa"
+    assert Mask(["abcd", "abcdefgh"]).text("abcdefgh") == MASK
+
+
+def test_a_log_hands_on_no_secret_even_where_bytes_were_left_out(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log", Mask([SECRET]))
+    os.write(log.writer, b"begins sword")
+    text = log.read()
+    os.write(log.writer, b"fish ends\n" + SECRET.encode() * 200_000)
+    text += log.read_end() + log.tail
+    log.close()
+    assert "begins " in text
+    assert MASK in text
+    assert "bytes left out" in text
+    assert "sword" not in text
+    assert "fish" not in text.replace(" ends", "").replace("begins sword", "")
+
+
+@pytest.mark.parametrize(
+    ("printed", "klass", "words"),
+    [
+        (CHAINED, "gpu_out_of_memory", "20.00 GiB"),
+        ("Traceback (most recent call last):\nImportError: cannot import name 'x' from 'y'", "import_error", "'x'"),
+        ("Traceback (most recent call last):\n  x\nOSError: [Errno 27] File too large", "user_error", "Errno 27"),
+        ("Traceback (most recent call last):\n  x\nRuntimeError: CUDA error: device-side", "user_error", "CUDA"),
+        (
+            "Traceback (most recent call last):\n  x\nRuntimeError: DefaultCPUAllocator: can't allocate memory",
+            "host_out_of_memory",
+            "allocate",
+        ),
+        ("a Traceback (most recent call last): in the middle", "user_error", "exit code 1"),
+        ("Traceback (most recent call last):", "user_error", "exit code 1"),
+        ("Traceback (most recent call last):\n!!!", "user_error", "exit code 1"),
+        ("", "user_error", "exit code 1"),
+    ],
+)
+def test_the_last_exception_that_was_printed_decides(printed: str, klass: str, words: str) -> None:
+    failure = explain(1, printed)
+    assert failure.klass == klass
+    assert words in failure.evidence
+    assert failure.fix
+
+
+def test_of_a_long_traceback_beginning_and_end_are_evidence() -> None:
+    failure = explain(1, "Traceback (most recent call last):\n" + "  a line\n" * 2000 + "ValueError: the end")
+    assert failure.evidence.startswith("Traceback")
+    assert failure.evidence.endswith("ValueError: the end")
+    assert len(failure.evidence) <= EVIDENCE_LIMIT + 3
+
+
+def test_outputs_are_plain_files_within_limits(tmp_path: Path) -> None:
+    folder = tmp_path / "output"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a").write_bytes(bytes(60))
+    (folder / "deep" / "b").write_bytes(bytes(60))
+    (folder / "deep" / "c").write_bytes(bytes(30))
+    with (folder / "sparse").open("wb") as sparse:
+        sparse.truncate(100 * 10**9)
+    (folder / "out").symlink_to(tmp_path, target_is_directory=True)
+    found = outputs.find(folder, limit_bytes=100)
+    assert found.paths == ("a", "deep/c")
+    assert len(found.notes) == 3
+    assert "100,000,000,000 bytes" in "".join(found.notes)
+
+
+def test_refused_outputs_are_named_up_to_a_limit(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}\n").touch()
+    found = outputs.find(tmp_path, 10**9)
+    assert found.paths == ()
+    assert found.notes[-1] == "15 more outputs were not kept"
+
+
+def test_an_output_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "output"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "inner").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(folder / "pipe")
+    for name in ("link", "inner/secret", "pipe", "missing"):
+        with pytest.raises(OSError, match=r".+"):
+            outputs.open_output(folder, name)
+    assert outputs.find(tmp_path / "missing", 1).paths == ()
+
+
+def test_code_is_unpacked_with_its_modes(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "code.tar", tmp_path / "work"
+    archive.write_bytes(tar_of({"run.sh": "#!/bin/sh\n", "inner/data.csv": "1"}, executable=("run.sh",)))
+    folder.mkdir()
+    unpacking.unpack_code(archive, folder, nothing)
+    assert (folder / "inner" / "data.csv").read_text() == "1"
+    assert [(folder / name).stat().st_mode & 0o777 for name in ("run.sh", "inner/data.csv")] == [0o755, 0o644]
+
+
+@pytest.mark.parametrize("name", ["../out", "/abs", "a/../../b", "a//b"])
+def test_code_whose_names_lead_out_is_refused(tmp_path: Path, name: str) -> None:
+    archive, folder = tmp_path / "code.tar", tmp_path / "work"
+    archive.write_bytes(tar_of({name: "x"}))
+    folder.mkdir()
+    with pytest.raises(DataDamaged):
+        unpacking.unpack_code(archive, folder, nothing)
+    assert list(folder.rglob("*.*")) == []
+
+
+def test_code_with_links_or_no_archive_is_refused(tmp_path: Path) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    for content in (made.getvalue(), b"no tar" * 1000):
+        (tmp_path / "code.tar").write_bytes(content)
+        with pytest.raises(DataDamaged):
+            unpacking.unpack_code(tmp_path / "code.tar", tmp_path, nothing)
+
+
+def test_what_pip_prints_names_no_place_where_packages_are_found() -> None:
+    said = (
+        "Looking in indexes: https://user:pw@host.lab/simple, https://other\n"
+        "Downloading https://host.lab/files/tiny-1.0.whl (3 kB)\n"
+        "Processing /opt/wheels/tiny-1.0.whl\n"
+        "WARNING: HTTPSConnectionPool(host='host.lab', port=443): Max retries exceeded\n"
+        "Successfully installed tiny-1.0\n"
+    )
+    shown = hide_addresses(said)
+    assert "host.lab" not in shown
+    assert "pw" not in shown
+    assert "/opt" not in shown
+    assert "…/tiny-1.0.whl (3 kB)" in shown
+    assert "Successfully installed tiny-1.0" in shown
+
+
+def test_pip_is_told_where_packages_are_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    (tmp_path / ".config/pip/pip.conf").touch()
+    environ = {"HOME": str(tmp_path), "PIP_INDEX_URL": "https://host.lab", "STOKER_DATABASE_URL": "secret"}
+    assert pip_environment(environ) == {
+        "PIP_INDEX_URL": "https://host.lab",
+        "PIP_CONFIG_FILE": str(tmp_path / ".config/pip/pip.conf"),
+    }
+
+
+def test_the_workers_python_knows_what_is_installed(tmp_path: Path) -> None:
+    worker = of_worker()
+    assert worker.installed()["pytest"] == pytest.__version__
+    assert worker.command(["python3", "-c", "x"], tmp_path)[1] == [str(worker.python), "-c", "x"]
+    assert worker.command(["sh", "-c", "x"], tmp_path)[0].endswith("/sh")
+    with pytest.raises(TrainingFailed, match=r"no command nothing\.sh"):
+        worker.command(["nothing.sh"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("document", "accuracy", "noted"),
+    [("{}", None, False), ('{"accuracy": 0.9}', 0.9, False), ('{"accuracy": 93.1}', 93.1, True)],
+)
+def test_a_script_says_what_it_likes_of_itself_and_that_is_marked(
+    tmp_path: Path, document: str, accuracy: float | None, noted: bool
+) -> None:
+    (tmp_path / "result.json").write_text(document)
+    found = own_findings.read(tmp_path, {"path": "result.json"}, None)
+    assert found.document is not None
+    assert found.document["self_reported"] is True
+    assert found.document.get("accuracy") == accuracy
+    assert bool(found.notes) == noted
+
+
+def test_a_script_without_a_result_hands_in_none_and_one_that_is_no_document_is_refused(tmp_path: Path) -> None:
+    assert own_findings.read(tmp_path, None, None).document is None
+    for text in ("[]", '{"loss": NaN}', '{"loss": 1e999}', "x" * 33_000_000):
+        (tmp_path / "result.json").write_text(text)
+        with pytest.raises(FindingsRefused):
+            own_findings.read(tmp_path, {"path": "result.json"}, None)
