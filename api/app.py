@@ -19,11 +19,13 @@ from stoker.api import (
     datasets,
     health,
     jobs,
+    outputs,
     people,
     predictions,
     problems,
     quotas,
     records,
+    secrets,
     steering,
     stream,
     workers,
@@ -38,9 +40,25 @@ from stoker.api.signin import SignIn
 from stoker.errors import SettingInvalid
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.spec import JobSpec
+from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 
-ROUTERS = (jobs, steering, stream, records, predictions, checkpoints, code, datasets, workers, accounts, people, quotas)
+ROUTERS = (
+    jobs,
+    steering,
+    stream,
+    records,
+    predictions,
+    checkpoints,
+    outputs,
+    code,
+    datasets,
+    workers,
+    accounts,
+    people,
+    quotas,
+    secrets,
+)
 BODIES = (
     accounts.NewToken,
     people.NewTeam,
@@ -48,6 +66,7 @@ BODIES = (
     people.NewUser,
     people.UserChange,
     quotas.QuotaChange,
+    secrets.NewSecret,
     steering.JobChange,
 )
 POOL = 20  # connections kept; as many again in need: together, one for each thread that serves a request
@@ -75,10 +94,11 @@ def create_app(
 ) -> FastAPI:
     """Make the application. Without a dispatcher it accepts jobs, and others place them.
 
-    Raises SettingInvalid: no database is named.
+    Raises SettingInvalid: no database is named, or the key of secrets is none.
     """
     if settings.database_url is None:
         raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
+    vault = Vault(settings.secret_key)
     engine = connect(settings.database_url, pool_size=POOL, application="stoker api")
     factory = sessions(engine)
     feed = Feed(settings.database_url)
@@ -106,7 +126,7 @@ def create_app(
         dependencies=[Depends(caller), Depends(known_parameters)],
     )
     kick = dispatcher.kick if dispatcher else _nobody
-    app.state.services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace())
+    app.state.services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault)
     for part in ROUTERS:
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)

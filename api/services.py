@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.api.feed import Feed
 from stoker.api.signin import SignIn
+from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 
 
@@ -31,6 +32,7 @@ class Services:
     feed: Feed
     kick: Callable[[], None]  # wakes the dispatcher; never waits
     pace: Pace
+    vault: Vault  # for the secrets of jobs
 
 
 async def _services(request: Request) -> Services:

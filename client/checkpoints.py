@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stoker.client.downloads import fetch
 from stoker.client.transport import Transport
 from stoker.errors import NotFound
 
@@ -28,19 +29,7 @@ class Checkpoint:
 
     def download(self, path: str | os.PathLike[str]) -> Path:
         """Write the weights as safetensors; the file appears only when it is whole."""
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with self.transport.stream(f"/checkpoints/{self.id}/content", headers={}, read_seconds=60) as response:
-                with aside.open("wb") as file:
-                    for piece in response.iter_bytes(1 << 20):
-                        file.write(piece)
-                    file.flush()
-                    os.fsync(file.fileno())
-                aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-        return target
+        return fetch(self.transport, f"/checkpoints/{self.id}/content", Path(path))
 
 
 class Checkpoints:

@@ -26,6 +26,8 @@ COMMANDS = {
     "whoami": ("stoker.client.commands_access", "whoami", "Show the user behind the token."),
     "config": ("stoker.client.commands_access", "config", "Show each setting and where it came from."),
     "train": ("stoker.client.commands_submit", "train", "Train with a built-in recipe."),
+    "run": ("stoker.client.commands_run", "run", "Run a program of your own, with the folder it lies in."),
+    "notebook": ("stoker.client.commands_run", "notebook", "Run a notebook cell by cell."),
     "submit": ("stoker.client.commands_submit", "submit", "Submit a job spec (YAML or JSON)."),
     "ps": ("stoker.client.commands_list", "ps", "List jobs."),
     "show": ("stoker.client.commands_look", "show", "Show all about one job."),
@@ -35,9 +37,11 @@ COMMANDS = {
     "results": ("stoker.client.commands_look", "results", "Show the accuracy, overall and per class."),
     "predictions": ("stoker.client.commands_look", "predictions", "List what was predicted for the test images."),
     "metrics": ("stoker.client.commands_look", "metrics", "Show loss and other metrics."),
+    "pull": ("stoker.client.commands_pull", "pull", "Fetch a job's output files, or a checkpoint's weights."),
     "why": ("stoker.client.commands_look", "why", "Say what a job waits for."),
     "cancel": ("stoker.client.commands_steer", "cancel", "Stop jobs, or take them out of the queue."),
     "retry": ("stoker.client.commands_steer", "retry", "Queue a failed or cancelled job again."),
+    "clone": ("stoker.client.commands_run", "clone", "Submit a job again, with changes or as it was."),
     "hold": ("stoker.client.commands_steer", "hold", "Keep a waiting job from starting."),
     "release": ("stoker.client.commands_steer", "release", "Let a held job take its turn again."),
     "preempt": ("stoker.client.commands_steer", "preempt", "Ask a running job to make room for a while."),
@@ -50,6 +54,7 @@ COMMANDS = {
     "token": ("stoker.client.commands_admin", "token", "Make, list and revoke tokens."),
     "quota": ("stoker.client.commands_quota", "quota", "Set what teams are guaranteed in a pool."),
     "usage": ("stoker.client.commands_quota", "usage", "Show what teams or users have used."),
+    "secret": ("stoker.client.commands_secret", "secret", "Keep, list and remove secrets for jobs."),
     "dataset": ("stoker.client.commands_dataset", "dataset", "Add and list data sets."),
 }
 

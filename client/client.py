@@ -12,6 +12,9 @@ from stoker import settings as settings_module
 from stoker.client.access import resolve
 from stoker.client.administration import Administration
 from stoker.client.job import Job, pages
+from stoker.client.own_code import own_document, send_code
+from stoker.client.packing import Packed, pack
+from stoker.client.programs import check_command, check_notebook
 from stoker.client.transport import Transport
 from stoker.client.uploads import Progress, Upload
 from stoker.errors import NotFound
@@ -72,6 +75,60 @@ class Client:
         Raises what ``submit`` raises.
         """
         return self.submit(train_document(fields), key=key)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        code: str | os.PathLike[str] = ".",
+        key: str | None = None,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Queue a program of one's own: ``run(["python", "train.py"], gpus=1, variables={"A": "b"})``.
+
+        Fields of the job, of its `resources` and of its `environment` are all given by their own name.
+
+        Args:
+            command: Program and arguments; it starts in the root of the code.
+            code: The folder that is carried along, as by `stoker run`.
+            key: As of ``submit``.
+            progress: Called with (bytes sent, bytes in all) while the code is sent.
+
+        Raises:
+            InvalidInput: The program, the folder or a field cannot be used; what ``submit`` raises too.
+        """
+        packed = pack(Path(code), settings_module.load(os.environ).code_limit_bytes)
+        check_command(packed, list(command))
+        document = own_document("script", {"command": list(command)}, packed, fields)
+        parse_spec(document)
+        self.send_code(packed, progress=progress)
+        return self.submit(document, key=key)
+
+    def notebook(
+        self,
+        path: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        code: str | os.PathLike[str] = ".",
+        key: str | None = None,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Queue a notebook: ``notebook("tutorial.ipynb", {"lr": 0.01})``; ``path`` is inside ``code``.
+
+        The rest is as of ``run``.
+        """
+        packed = pack(Path(code), settings_module.load(os.environ).code_limit_bytes)
+        check_notebook(packed, path)
+        document = own_document("notebook", {"path": path, "parameters": dict(parameters or {})}, packed, fields)
+        parse_spec(document)
+        self.send_code(packed, progress=progress)
+        return self.submit(document, key=key)
+
+    def send_code(self, packed: Packed, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Store code, unless the server has it; returns digest, files and bytes."""
+        return send_code(self._transport, packed, progress)
 
     def job(self, which: int | str) -> Job:
         """Find a job by its number, or the latest one by its name.
@@ -146,6 +203,19 @@ class Client:
             sha256=digest.removeprefix("sha256:"),
         )
         return made
+
+    def secrets(self) -> list[dict[str, Any]]:
+        """List the secrets of one's team: name, owner, created_at; never a value."""
+        return list(self._transport.get("/secrets")["items"])
+
+    def set_secret(self, name: str, value: str) -> dict[str, Any]:
+        """Keep a value for the team's jobs that name it; the same name again replaces it."""
+        made: dict[str, Any] = self._transport.send("POST", "/secrets", {"name": name, "value": value})
+        return made
+
+    def remove_secret(self, name: str) -> None:
+        """Forget a secret. Raises NotFound."""
+        self._transport.send("DELETE", f"/secrets/{quote(name, safe='')}")
 
     def whoami(self) -> dict[str, Any]:
         """Return the user, team and role behind the token."""

@@ -1,14 +1,9 @@
 """`stoker dataset add` and `stoker dataset ls`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from stoker.client.client import Client
-from stoker.client.screen import amount, as_json, console, print_json, print_table, safe
-from stoker.client.uploads import Progress as Report
+from stoker.client.screen import amount, as_json, print_json, print_table, safe, upload_bar
 
 
 @click.group()
@@ -25,7 +20,7 @@ def add(name: str, path: str, json_wanted: bool) -> None:
 
     Content that the server has under that name already is not sent again.
     """
-    with Client() as client, _bar() as report:
+    with Client() as client, upload_bar() as report:
         made = client.upload_dataset(name, path, progress=report)
     if json_wanted:
         print_json(made)
@@ -63,14 +58,3 @@ def _images(made: dict[str, object]) -> str:
     classes = made.get("classes")
     count = len(classes) if isinstance(classes, list) else 0
     return f"{count} classes, {made.get('train_images')} training and {made.get('test_images')} test images"
-
-
-@contextmanager
-def _bar() -> Iterator[Report | None]:
-    screen = console(messages=True)
-    if not screen.is_terminal:
-        yield None
-        return
-    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=screen, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

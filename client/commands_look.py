@@ -1,6 +1,7 @@
 """`stoker show`, `results`, `predictions`, `metrics` and `why`: one job, looked at."""
 
 import itertools
+import shlex
 from typing import Any
 
 import click
@@ -10,9 +11,12 @@ from stoker.client.exits import OK, fate
 from stoker.client.follow import tell_end
 from stoker.client.job import Job
 from stoker.client.records import Series
-from stoker.client.screen import as_json, percent, print_json, print_pairs, print_table, safe, say
+from stoker.client.screen import amount, as_json, percent, print_json, print_pairs, print_table, safe, say
+from stoker.client.use import use_pairs
+from stoker.jobs.spec import SECTIONS
 
 ATTEMPTS = ("ATTEMPT", "STATE", "OUTCOME", "WORKER", "DEVICE", "PLACED", "ENDED", "FAILURE")
+OUTPUTS = ("PATH", "SIZE", "ATTEMPT")
 CHECKPOINTS = ("ID", "STEP", "EPOCH", "BYTES", "LATEST", "BEST")
 
 
@@ -24,12 +28,13 @@ def show(job: str, json_wanted: bool) -> None:
     with Client() as client:
         found = client.job(job)
         attempts, history = list(found.attempts()), list(found.history())
-        checkpoints = found.checkpoint_items()
+        checkpoints, outputs, usage = found.checkpoint_items(), found.output_items(), found.usage()
     document = found.document
     if json_wanted:
-        print_json({**document, "attempts": attempts, "checkpoints": checkpoints, "events": history})
+        more = {"attempts": attempts, "checkpoints": checkpoints, "outputs": outputs, "usage": usage}
+        print_json({**document, **more, "events": history})
         return
-    print_pairs(_pairs(found))
+    print_pairs([*_pairs(found), *use_pairs(usage)])
     if attempts:
         click.echo("\nattempts")
         print_table(ATTEMPTS, [_attempt_row(item) for item in attempts])
@@ -37,6 +42,11 @@ def show(job: str, json_wanted: bool) -> None:
         click.echo("\ncheckpoints")
         print_table(
             CHECKPOINTS, [_checkpoint_row(item) for item in checkpoints], right=("ID", "STEP", "EPOCH", "BYTES")
+        )
+    if outputs:
+        click.echo("\noutputs")
+        print_table(
+            OUTPUTS, [[one["path"], amount(one["bytes"]), one["attempt"]] for one in outputs], right=OUTPUTS[1:]
         )
     click.echo("\nevents")
     print_table(("AT", "EVENT", "ACTOR", "REASON"), [[e["at"], e["name"], e["actor"], e["reason"]] for e in history])
@@ -61,13 +71,23 @@ def _pairs(job: Job) -> list[tuple[str, object]]:
         ("failure", failure.get("class")),
         ("evidence", failure.get("evidence")),
         ("fix", failure.get("fix")),
-        *((section, _flat(spec.get(section))) for section in ("train", "resources", "checkpoint")),
+        *((section, _section(spec.get(section))) for section in SECTIONS),
+        ("datasets", ", ".join(spec.get("datasets") or [])),
+        ("secrets", ", ".join(spec.get("secrets") or [])),
+        *((section, _flat(spec.get(section))) for section in ("environment", "resources", "checkpoint")),
         ("created", document.get("created_at")),
         ("started", document.get("started_at")),
         ("finished", document.get("finished_at")),
         ("address", job.url),
         ("flower", job.flower_url),
     ]
+
+
+def _section(section: dict[str, Any] | None) -> str:
+    """A section on one line; a command as it would be typed."""
+    section = dict(section or {})
+    command = section.pop("command", None)
+    return " ".join(filter(None, [shlex.join(command) if command else "", _flat(section)]))
 
 
 def _progress(progress: dict[str, Any]) -> str:
@@ -87,7 +107,7 @@ def _flat(section: dict[str, Any] | None) -> str:
     for name, value in (section or {}).items():
         inner = _flat({f"{name}.{key}": item for key, item in value.items()}) if isinstance(value, dict) else None
         words.append(inner if inner is not None else f"{name}={value}")
-    return " ".join(words)
+    return " ".join(filter(None, words))
 
 
 def _attempt_row(item: dict[str, Any]) -> list[object]:

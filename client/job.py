@@ -1,11 +1,14 @@
 """A job as a future: it has a number at once and a result later."""
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, overload
 from urllib.parse import quote, urljoin
 
 from stoker.client.checkpoints import Checkpoints
+from stoker.client.downloads import fetch_outputs
 from stoker.client.errors import JobCancelled, JobFailed
 from stoker.client.events import Event, follow
 from stoker.client.records import Predictions, Result, Series
@@ -36,6 +39,11 @@ class Job:
         if self.document["state"] not in FINAL:
             self.refresh()
         return str(self.document["state"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job had ended when it was last looked at."""
+        return self.document["state"] in FINAL
 
     @property
     def position(self) -> int | None:
@@ -133,6 +141,22 @@ class Job:
     def checkpoint_items(self) -> list[dict[str, Any]]:
         """The checkpoints as the API lists them."""
         return list(pages(self._transport, f"{self._path}/checkpoints"))
+
+    def output_items(self) -> list[dict[str, Any]]:
+        """The files that the job left in its output folder: path, bytes, sha256, attempt."""
+        return list(pages(self._transport, f"{self._path}/outputs", limit=500))
+
+    def pull(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the files that the job left below a folder; returns their paths.
+
+        Raises InvalidInput: a file would be written through a link; DataDamaged.
+        """
+        return fetch_outputs(self._transport, self.number, self.output_items(), Path(folder))
+
+    def usage(self) -> dict[str, Any]:
+        """What it asked for and what it used, and what the same code and command used before."""
+        answer: dict[str, Any] = self._transport.get(f"{self._path}/usage")
+        return answer
 
     def logs(self, *, tail: int | None = None) -> Iterator[str]:
         """Yield what the job printed, in pieces as they were stored; only the last ``tail`` lines if given."""

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -89,6 +91,18 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
             click.echo(f"{name + ':':<13} {lines[0]}")
             for line in lines[1:]:
                 click.echo(f"{'':<13} {line}")
+
+
+@contextmanager
+def upload_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for bytes on their way, given (done, in all); None where nobody looks."""
+    screen = console(messages=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=screen, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def percent(share: float | None) -> str:

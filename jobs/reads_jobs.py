@@ -96,6 +96,11 @@ class AttemptView:
     claimed_at: datetime | None
     first_step_at: datetime | None
     ended_at: datetime | None
+    ran_seconds: float | None
+    peak_memory_bytes: int | None
+    peak_gpu_memory_bytes: int | None
+    cpu_seconds: float | None
+    software: dict[str, Any] | None  # python, torch, packages, device, driver
     failure: dict[str, Any] | None
 
 
@@ -244,6 +249,11 @@ def list_attempts(session: Session, number: int, limit: int, after: str | None) 
             claimed_at=attempt.claimed_at,
             first_step_at=attempt.first_step_at,
             ended_at=attempt.ended_at,
+            ran_seconds=attempt.ran_seconds,
+            peak_memory_bytes=attempt.peak_memory_bytes,
+            peak_gpu_memory_bytes=attempt.peak_gpu_memory_bytes,
+            cpu_seconds=attempt.cpu_seconds,
+            software=attempt.software,
             failure=attempt.failure,
         )
         for attempt, worker in session.execute(statement)

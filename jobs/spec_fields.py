@@ -63,16 +63,16 @@ def inner_path(value: str) -> str:
     Raises InvalidInput with the field `path`.
     """
     if bad := unprintable_character(value):
-        raise InvalidInput("path", f"{shown(value)!r} holds the unprintable character {bad}", "rename the file")
+        raise InvalidInput("path", f"'{shown(value)}' holds the unprintable character {bad}", "rename the file")
     if len(value) > MAX_PATH:
-        raise InvalidInput("path", f"{shown(value)!r} has {len(value)} characters", f"use at most {MAX_PATH}")
+        raise InvalidInput("path", f"'{shown(value)}' has {len(value)} characters", f"use at most {MAX_PATH}")
     parts = value.split("/")
     if value.startswith("/") or ".." in parts:
-        raise InvalidInput("path", f"{shown(value)!r} leads out of the folder", "give a path relative to the folder")
+        raise InvalidInput("path", f"'{shown(value)}' leads out of the folder", "give a path relative to the folder")
     if not value or "" in parts or "." in parts:
-        raise InvalidInput("path", f"{shown(value)!r} is not a plain path", "write it like folder/file.py")
+        raise InvalidInput("path", f"'{shown(value)}' is not a plain path", "write it like folder/file.py")
     if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
-        raise InvalidInput("path", f"a part of {shown(value)!r} is longer than {MAX_PART_BYTES} bytes", "shorten it")
+        raise InvalidInput("path", f"a part of '{shown(value)}' is longer than {MAX_PART_BYTES} bytes", "shorten it")
     return value
 
 

@@ -1,19 +1,24 @@
 """The application on a database of its own, and people of two teams who call it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.api.app import create_app
+from stoker.client.cli import cli
 from stoker.jobs import accounts
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.models import Team, User
 from stoker.settings import Settings
+from tests.support.server import Server, serve
+
+Run = Callable[..., Result]
 
 
 class Kicks:
@@ -92,3 +97,20 @@ def client(app: FastAPI, people: People) -> Iterator[TestClient]:
 def stranger(app: FastAPI, client: TestClient) -> TestClient:
     """Calls without any token; the application runs already."""
     return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def server(database_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A real API, known to the command line by its environment."""
+    with serve(database_url, home) as running:
+        monkeypatch.setenv("STOKER_URL", running.url)
+        monkeypatch.setenv("STOKER_TOKEN", running.token)
+        monkeypatch.setenv("STOKER_HOME", str(home))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        yield running
+
+
+@pytest.fixture
+def run(server: Server) -> Run:
+    """Run a command in this process."""
+    return lambda *arguments, **options: CliRunner().invoke(cli, arguments, **options)

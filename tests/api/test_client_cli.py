@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,13 @@ from sqlalchemy import text
 from stoker.client.cli import cli
 from stoker.client.client import Client
 from stoker.jobs.records import Batch
+from tests.api.conftest import Run
 from tests.api.test_client_uploads import image_folder
-from tests.support.server import Server, serve
+from tests.support.server import Server
 from tests.support.waiting import wait_for
 
-Run = Callable[..., Result]
 SMALL = ("--dataset", "digits", "--memory", "100MB")
 HOSTILE = "<script>\U0001f600'; DROP"  # allowed in a name: it must only ever be shown
-
-
-@pytest.fixture
-def server(database_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A real API, known to the command line by its environment."""
-    with serve(database_url, home) as running:
-        monkeypatch.setenv("STOKER_URL", running.url)
-        monkeypatch.setenv("STOKER_TOKEN", running.token)
-        monkeypatch.setenv("STOKER_HOME", str(home))
-        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-        yield running
-
-
-@pytest.fixture
-def run(server: Server) -> Run:
-    """Run a command in this process."""
-    return lambda *arguments, **options: CliRunner().invoke(cli, arguments, **options)
 
 
 def submit(run: Run, *arguments: str) -> str:

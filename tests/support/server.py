@@ -24,6 +24,7 @@ from stoker.settings import Settings
 from tests.support.queue import Queue
 from tests.support.waiting import wait_for
 
+SECRET_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 CLASSES = ("cat", "dog", "\x1b[31mred")  # the last one tries to speak to a terminal
 ROWS = [(0, 0, 0.9), (1, 0, 0.6), (1, 1, 0.7), (2, 2, 0.8)]
 RESULT = {
@@ -92,7 +93,8 @@ def serve(database_url: str, home: Path) -> Iterator[Server]:
     with queue.factory() as session:
         token = accounts.add_token(session, session.get_one(User, queue.user_id), "test")
         session.commit()
-    app = create_app(Settings(database_url=database_url, home=home), pace=Pace(0.01, 1.0, 5.0))
+    settings = Settings(database_url=database_url, home=home, secret_key=SECRET_KEY)
+    app = create_app(settings, pace=Pace(0.01, 1.0, 5.0))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
