@@ -11,9 +11,10 @@ def attachment(
 ) -> StreamingResponse:
     """Send a file that a browser stores and never runs, whatever it holds and is called."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in name)
+    exact = f"; filename*=UTF-8''{quote(name, safe='')}" if name != plain else ""
     headers = {
         "Content-Length": str(size),
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}",
+        "Content-Disposition": f'attachment; filename="{plain}"{exact}',
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
     return StreamingResponse(pieces, media_type=media_type, headers=headers)
