@@ -188,20 +188,19 @@ class Pass:
     def _wait(self, job: Candidate) -> None:
         """A job cannot start now: note why, let others make room for it if it may ask them, or reserve a place."""
         key, devices = self.line.key(job), self.board.devices(job.demand)
-        if "gpu" in devices:
-            self._for_gpus += 1
         allowed = [device for device in devices if self._may_run(job, device)]
         if not allowed and any(self._possible(job.demand, device) for device in devices):
             self.verdicts[key] = Verdict.TEAM_LIMIT
             return
-        self.verdicts[key] = Verdict.NO_PLACE
-        if self._sooner_elsewhere(job, allowed):
-            self.verdicts[key] = Verdict.GPU_SOONER
-            return
-        if reservation := self._reservations.get(job.number):
-            self.promises.renew(job, reservation)
-        if job.number not in self.promises.kept and not self._make_room(job, allowed):
-            self._reserve(job, allowed)
+        sooner = self._sooner_elsewhere(job, allowed)
+        self.verdicts[key] = Verdict.GPU_SOONER if sooner else Verdict.NO_PLACE
+        if "gpu" in devices:
+            self._for_gpus += 1
+        if not sooner and not self._make_room(job, allowed):
+            if reservation := self._reservations.get(job.number):
+                self.promises.renew(job, reservation)
+            else:
+                self._reserve(job, allowed)
 
     def _may_run(self, job: Candidate, device: str) -> bool:
         pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))

@@ -68,10 +68,10 @@ class Span:
 class Estimates(Protocol):
     """How long jobs take, as far as anybody can tell."""
 
-    def of(self, job: Candidate, device: str) -> Span | None:
+    def of(self, job: Candidate, device: str, /) -> Span | None:
         """From a start on ``cpu`` or ``gpu`` to the end; None: no idea."""
 
-    def left(self, running: Running, now: float) -> Span | None:
+    def left(self, running: Running, now: float, /) -> Span | None:
         """From now to the end; None: no idea."""
 
 
@@ -83,7 +83,7 @@ class LimitsOnly:
         limit = job.time_limit_seconds
         return None if limit is None else Span(0.0, limit, limit)
 
-    def left(self, running: Running, now: float) -> Span | None:
+    def left(self, running: Running, now: float, /) -> Span | None:
         """At most what is left of the time limit."""
         if running.time_limit_seconds is None:
             return None
