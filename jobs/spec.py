@@ -31,11 +31,13 @@ class Resources(Strict):
     memory: Bytes = 2 * 10**9
 
     @model_validator(mode="after")
-    def _whole(self) -> "Resources":
-        if self.gpus != int(self.gpus):
+    def _countable(self) -> "Resources":
+        if self.gpus > 1 and self.gpus != int(self.gpus):
             raise InvalidInput(
-                "resources.gpus", f"{self.gpus} is not a whole number", "no pool allows fractions of a GPU"
+                "resources.gpus", f"{self.gpus:g} is neither", "ask for a whole number, or a part of one GPU"
             )
+        if round(self.gpus * 1000) < 1 or (self.gpus < 1 and round(self.gpus * 1000) == 1000):
+            raise InvalidInput("resources.gpus", f"{self.gpus:g} is out of range", "ask for 0.001 to 0.999, or for 1")
         if round(self.cpus * 1000) < 1:
             raise InvalidInput("resources.cpus", f"{self.cpus} is too little", "ask for at least 0.001")
         return self

@@ -4,18 +4,17 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from stoker.errors import AlreadyFinal, InvalidInput, KeyReused, NotFound, Unrunnable
+from stoker.errors import AlreadyFinal, InvalidInput, KeyReused, NotFound
 from stoker.jobs import dependencies
-from stoker.jobs.capacity import known_fleet
 from stoker.jobs.changes import allow_urgent
 from stoker.jobs.endings import end
 from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
 from stoker.jobs.models import Dependency, IdempotencyKey, Job, JobDataset, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.pins import pin
+from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.spec import PRIORITIES, JobSpec
-from stoker.jobs.waits import never
-from stoker.jobs.window import demand_of, shape
+from stoker.jobs.window import shape
 
 
 def add_job(
@@ -33,7 +32,7 @@ def add_job(
         return known, False
     document = spec.document()
     pins = pin(session, spec, user.team_id)
-    refuse_unrunnable(session, spec)
+    refuse_unrunnable(session, spec, user.team_id)
     if spec.priority == "urgent" and user.role != "admin":
         allow_urgent(session, user.team_id)
     parents = _parents(session, spec, user)
@@ -83,13 +82,6 @@ def _reserve_key(session: Session, user: User, key: str, request_sha256: bytes) 
     if known.request_sha256 != request_sha256:
         raise KeyReused(f"the Idempotency-Key was used for job {known.job_number} with another body; use a new key")
     return session.get_one(Job, known.job_number)
-
-
-def refuse_unrunnable(session: Session, spec: JobSpec) -> None:
-    """Raise Unrunnable when no worker known in the last seven days could run the job, even when empty."""
-    reason = never(demand_of(spec.document()["resources"]), known_fleet(session))
-    if reason is not None:
-        raise Unrunnable("resources", f"no worker could ever run this: {reason.sentence}", "ask for less")
 
 
 def _parents(session: Session, spec: JobSpec, user: User) -> list[int]:

@@ -41,11 +41,18 @@ def why_not(demand: Demand, nodes: Collection[Node]) -> Reason:
     if not nodes:
         return NO_WORKER
     devices = devices_for(demand, kinds_of(nodes))
-    found = [misfit(demand, node, device) for device in devices for node in nodes]
+    roomy = sorted(nodes, key=_room)
+    found = [misfit(demand, node, device) for device in devices for node in roomy]
     missing = [reason for reason in found if reason is not None]
     if len(missing) < len(found):
         return NEXT
     return min(missing, key=lambda reason: NEAREST_FIRST.index(reason.code))
+
+
+def _room(node: Node) -> tuple[int, int, int, int]:
+    """The most free GPUs first, then CPUs, then memory."""
+    gpus = sum(unit.free_milli for unit in node.units)
+    return (-gpus, -node.cpus_free_milli, -node.memory_free_bytes, node.id)
 
 
 def never(demand: Demand, known: Iterable[Node]) -> Reason | None:

@@ -23,7 +23,7 @@ _READY = "state = 'queued' AND NOT held AND cancel_requested_at IS NULL"
 _COLUMNS = """number, team_id, owner_id, priority, shape, own_order,
     extract(epoch FROM queued_at)::float8 AS queued_at, (spec->>'time_limit')::float8 AS time_limit,
     coalesce('#' || dataset_id, spec->'train'->>'dataset') AS data"""
-_WINDOW = text(f"""
+WINDOW_SQL = f"""
 WITH RECURSIVE keys AS (
     (SELECT team_id, owner_id, priority, shape FROM jobs WHERE {_READY}
      ORDER BY team_id, owner_id, priority, shape LIMIT 1)
@@ -41,7 +41,7 @@ SELECT ready.* FROM keys CROSS JOIN LATERAL (
         AND team_id = keys.team_id AND owner_id = keys.owner_id AND priority = keys.priority AND shape = keys.shape
     ORDER BY own_order, number LIMIT :rows
 ) ready
-""")  # noqa: S608 - constants
+"""  # noqa: S608 - constants
 _HOLDERS = text(f"""
 SELECT {_COLUMNS} FROM jobs
 WHERE {_READY} AND (not_before IS NULL OR not_before <= now())
@@ -103,7 +103,7 @@ def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None 
     A plan ends where it has placed the last of these while ``more`` stand behind it; the next pass goes on. So
     window and whole queue give the same placements, however small the window.
     """
-    rows = session.execute(_WINDOW, {"rows": depth + 1}).all()
+    rows = session.execute(text(WINDOW_SQL), {"rows": depth + 1}).all()
     held = {row.number: row for row in session.execute(_HOLDERS)}
     known = (demands or Demands()).find(session, [*rows, *held.values()])
     found: list[Candidate] = []

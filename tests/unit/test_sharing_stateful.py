@@ -17,12 +17,19 @@ TEAMS = st.integers(1, 3)
 class Sharing(RuleBasedStateMachine):
     """Three teams on four workers; one team starts with a guarantee."""
 
-    @initialize(sizes=st.lists(st.sampled_from([0, 1, 2, 4]), min_size=1, max_size=4), guaranteed=st.integers(0, 4))
-    def start(self, sizes: list[int], guaranteed: int) -> None:
-        """Make the fleet."""
+    @initialize(
+        sizes=st.lists(st.sampled_from([0, 1, 2, 4]), min_size=1, max_size=4),
+        guaranteed=st.integers(0, 4),
+        lent=st.integers(0, 12),
+    )
+    def start(self, sizes: list[int], guaranteed: int, lent: int) -> None:
+        """Make the fleet, much of it lent to a team that is guaranteed nothing."""
         self.fleet = Fleet.of([worker(number, size) for number, size in enumerate(sizes, 1)], a=guaranteed, b=0, c=1)
         self.largest = max(sizes)
         self.ended: set[int] = set()
+        for _ in range(lent if self.largest else 0):
+            self.fleet.submit(gpus(), 2)
+        self.fleet.step()
 
     @precondition(lambda self: self.largest > 0)
     @rule(

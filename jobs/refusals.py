@@ -1,0 +1,54 @@
+"""What is refused when it is submitted, because it could never run: no worker has so much, or no team may take it."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from stoker.errors import Unrunnable
+from stoker.jobs.capacity import known_fleet
+from stoker.jobs.fit import Demand, Node, devices_for, fits, kinds_of
+from stoker.jobs.models import Pool, Team, TeamQuota
+from stoker.jobs.shares import NO_QUOTA, Quota, counted
+from stoker.jobs.spec import JobSpec
+from stoker.jobs.waits import never
+from stoker.jobs.window import demand_of
+
+
+def refuse_unrunnable(session: Session, spec: JobSpec, team_id: int) -> None:
+    """Raise Unrunnable when the job could never run.
+
+    Because no worker known in the last seven days could run it, even when empty; because it asks for a part of a GPU
+    and no pool allows that; or because it is larger than what its team may use at once wherever it would fit.
+    """
+    demand = demand_of(spec.document()["resources"])
+    if demand.shares and demand.device == "gpu" and not session.scalar(select(Pool.name).where(Pool.fractions)):
+        share = f"{demand.gpu_milli / 1000:g}"
+        raise Unrunnable("resources.gpus", f"{share} of a GPU: no pool allows parts of one", "ask for a whole GPU")
+    kinds = kinds_of(known_fleet(session))
+    if (reason := never(demand, kinds)) is not None:
+        raise Unrunnable("resources", f"no worker could ever run this: {reason.sentence}", "ask for less")
+    _refuse_above_limits(session, demand, kinds, team_id)
+
+
+def _refuse_above_limits(session: Session, demand: Demand, kinds: Iterable[Node], team_id: int) -> None:
+    rows = session.execute(
+        select(TeamQuota, Team.name).join(Team, Team.id == TeamQuota.team_id).where(TeamQuota.team_id == team_id)
+    ).all()
+    if not rows:
+        return
+    quotas = {
+        row.pool: Quota(row.gpus_milli, row.cpus_milli, row.gpus_limit_milli, row.cpus_limit_milli) for row, _ in rows
+    }
+    most: list[tuple[int, str, str]] = []
+    for device in devices_for(demand, list(kinds)):
+        for pool in {node.pool for node in kinds if fits(demand, node, device)}:
+            limit = quotas.get(pool, NO_QUOTA).limit(device)
+            if limit is None or counted(demand, device) <= limit:
+                return
+            most.append((limit, device, pool))
+    if most:
+        limit, device, pool = max(most)
+        unit, asked = ("GPUs" if device == "gpu" else "CPUs"), counted(demand, device) / 1000
+        problem = f"needs {asked:g} {unit}; team {rows[0][1]} may use {limit / 1000:g} at once in the pool {pool}"
+        raise Unrunnable("resources", problem, "ask for less, or have the limit raised: `stoker quota`")
