@@ -33,11 +33,16 @@ def current_run() -> Run:
         return _found[0]
 
 
+def task_of(environ: Mapping[str, str]) -> RunTask | None:
+    """What a worker has written for this job; None outside of one. Raises InvalidInput."""
+    path = environ.get(VARIABLE)
+    return RunTask.from_document(json.loads(Path(path).read_bytes())) if path else None
+
+
 def _attach(environ: Mapping[str, str]) -> Run:
-    if not (path := environ.get(VARIABLE)):
+    if (task := task_of(environ)) is None:
         return Run()
-    task = RunTask.from_document(json.loads(Path(path).read_bytes()))
-    if not _is_socket(task.channel) or not _is_first(path):
+    if not _is_socket(task.channel) or not _is_first(environ[VARIABLE]):
         return Run(task)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=task.channel)
     connection.settimeout(None)  # whatever the script has set for all sockets

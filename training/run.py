@@ -203,6 +203,11 @@ class Run:
         self._speaker.send("failure", **words, fix=failure.fix)
         return True
 
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Send a message of the protocol, for what is not the script's own: the cell of a notebook that runs."""
+        if self._speaker is not None:
+            self._speaker.send(kind, **fields)
+
     def close(self) -> None:
         """At the end of the process: say the rest, and that it stopped because it was asked to, if it did."""
         if self._course is None or self._speaker is None or self._course.left:
