@@ -14,7 +14,7 @@ from stoker.jobs.decisions import make_room
 from stoker.jobs.dispatch import Means, dispatch, read_situation
 from stoker.jobs.fleet import OfferedDevice
 from stoker.jobs.lifecycle import Outcome
-from stoker.jobs.models import Attempt, Device, Event, Job, Pool, Reservation, Team, TeamQuota, Usage, User, Worker
+from stoker.jobs.models import Attempt, Device, Event, Job, Pool, Reservation, Usage, Worker
 from stoker.jobs.placement import LeastLoss
 from stoker.jobs.planner import plan
 from stoker.jobs.present import running_jobs, shares
@@ -30,20 +30,6 @@ def devices(count: int) -> tuple[OfferedDevice, ...]:
     return tuple(OfferedDevice(f"GPU-{number}", number, "H100", 80 * 10**9) for number in range(count))
 
 
-def join(queue: Queue, team: str, guaranteed: int = 0) -> int:
-    """Let a user of another team submit from now on; returns the user's id."""
-    with queue.factory() as session:
-        made = Team(name=team)
-        session.add(made)
-        session.flush()
-        user = User(name=f"{team}-user", team_id=made.id)
-        session.add(user)
-        session.add(TeamQuota(team_id=made.id, pool="default", gpus_milli=1000 * guaranteed))
-        session.commit()
-        queue.user_id = user.id
-    return user.id
-
-
 def run_all(queue: Queue, incarnation: UUID) -> list[int]:
     """Dispatch, and claim what was placed; returns the jobs."""
     placed = queue.dispatch()
@@ -56,7 +42,7 @@ def test_what_a_team_lent_comes_back_to_the_job_it_was_freed_for(queue: Queue) -
     incarnation = queue.worker(cpus=16, devices=devices(2))
     lent = [queue.submit(resources=ONE_GPU) for _ in range(2)]
     assert run_all(queue, incarnation) == lent
-    join(queue, "owner", guaranteed=1)
+    queue.join("owner", guaranteed=1)
     mine = queue.submit(resources=ONE_GPU)
     assert queue.dispatch() == []
     with queue.factory() as session:
@@ -117,7 +103,7 @@ def submit_for(queue: Queue, users: list[int], count: int) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3, WINDOW])
 def test_the_window_gives_the_placements_of_the_whole_queue(queue: Queue, depth: int) -> None:
-    users = [queue.user_id, join(queue, "nlp"), join(queue, "audio", guaranteed=1)]
+    users = [queue.user_id, queue.join("nlp"), queue.join("audio", guaranteed=1)]
     submit_for(queue, users, 36)
     queue.worker(cpus=7)
     queue.worker("two", cpus=4)
@@ -148,7 +134,7 @@ def test_the_window_is_read_by_index_alone(queue: Queue) -> None:
 
 def test_dispatchers_at_once_promise_nothing_twice_whatever_else_happens(queue: Queue) -> None:
     incarnation = queue.worker(cpus=64, devices=devices(4))
-    users = [queue.user_id, join(queue, "owner", guaranteed=2)]
+    users = [queue.user_id, queue.join("owner", guaranteed=2)]
     for number in range(24):
         queue.user_id = users[number % 2]
         queue.submit(resources=ONE_GPU)
@@ -199,7 +185,7 @@ def test_parts_of_a_gpu_are_taken_only_where_a_pool_allows_them(queue: Queue) ->
     with queue.factory() as session:
         assert [running.demand.gpu_milli for running in running_jobs(session)] == [300, 300]
         assert [unit.team for node in live_fleet(session) for unit in node.units] == [1]
-    join(queue, "other")
+    queue.join("other")
     other = queue.submit(resources=part)
     assert queue.dispatch() == []
     assert queue.job(other).state == "queued"

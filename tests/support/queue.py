@@ -15,7 +15,7 @@ from stoker.jobs.dispatch import dispatch
 from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
 from stoker.jobs.leases import record_send
 from stoker.jobs.lifecycle import Outcome, State
-from stoker.jobs.models import Attempt, Device, Event, Job, Lease, Team, User, Worker
+from stoker.jobs.models import Attempt, Device, Event, Job, Lease, Team, TeamQuota, User, Worker
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.submissions import add_job
 
@@ -48,6 +48,19 @@ class Queue:
             session.add(user)
             session.commit()
             self.user_id = user.id
+
+    def join(self, team: str, guaranteed: int = 0) -> int:
+        """Let a user of another team, which is guaranteed so many GPUs, submit from now on; returns the user's id."""
+        with self.factory() as session:
+            made = Team(name=team)
+            session.add(made)
+            session.flush()
+            user = User(name=f"{team}-user", team_id=made.id)
+            quota = TeamQuota(team_id=made.id, pool="default", gpus_milli=1000 * guaranteed)
+            session.add_all([user, quota])
+            session.commit()
+            self.user_id = user.id
+        return user.id
 
     def submit(self, **fields: object) -> int:
         """Add a job; returns its number."""
