@@ -14,7 +14,10 @@ from stoker.client.exits import INTERRUPTED, fate
 from stoker.client.job import Job
 from stoker.client.screen import console, print_json, safe, safe_lines, say
 from stoker.client.summary import print_result
+from stoker.client.use import use_sentence
+from stoker.errors import NotFound
 
+OWN = frozenset({"script", "notebook"})
 Show = Callable[[Event], None]
 
 
@@ -49,13 +52,28 @@ def _tell(job: Job, state: str, *, json_wanted: bool, events: bool) -> NoReturn:
 def tell_end(job: Job, state: str) -> None:
     """Write the result to stdout, or what went wrong to stderr."""
     if state == "succeeded":
-        print_result(job.result())
+        _tell_success(job)
     elif state == "failed":
         failure: dict[str, Any] = job.document.get("failure") or {}
         told = JobFailed(job.number, *(str(failure.get(key) or "") for key in ("class", "evidence", "fix")))
         click.echo(safe_lines(str(told)), err=True)
     else:
         say(f"job {job.number} is {state}")
+
+
+def _tell_success(job: Job) -> None:
+    """Write the result; of own code also what it left and what it used, and that it may have no result."""
+    if job.document.get("kind") not in OWN:
+        print_result(job.result())
+        return
+    try:
+        print_result(job.result())
+    except NotFound:
+        say(f"job {job.number} succeeded; it told no result")
+    if outputs := job.output_items():
+        say(f"{len(outputs)} output files: `stoker pull {job.number}` fetches them")
+    if words := use_sentence(job.usage()):
+        say(words)
 
 
 @contextmanager

@@ -7,17 +7,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How well the final weights do on the test images."""
+    """How well the final weights do on the test images. What a script says of itself may have any of these, or none."""
 
-    accuracy: float  # share of the test images, 0 to 1
+    accuracy: float | None  # share of the test images, 0 to 1; None: a script did not say
     loss: float | None
     per_class: dict[str, float | None]  # class name -> share of its test images; None: it has none
     confusion: list[list[int]] | None  # [true class][predicted class] -> images; None: more than 500 classes
     classes: list[str]
-    test_images: int
-    epochs: int
-    train_seconds: float
-    device: str
+    test_images: int | None
+    epochs: int | None
+    train_seconds: float | None
+    device: str | None
     checkpoint: int | None
     document: dict[str, Any]  # all that the server sent
 
@@ -25,7 +25,13 @@ class Result:
     def of(cls, document: dict[str, Any]) -> "Result":
         """Read the API's ``result``."""
         known: dict[str, Any] = {name: document.get(name) for name in cls.__dataclass_fields__ if name != "document"}
+        known |= {"per_class": document.get("per_class") or {}, "classes": document.get("classes") or []}
         return cls(**known, document=document)
+
+    @property
+    def self_reported(self) -> bool:
+        """Whether it is the word of the job's own code, which nobody has counted again."""
+        return bool(self.document.get("self_reported"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ def use_pairs(usage: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
+def use_sentence(usage: dict[str, Any]) -> str:
+    """What was used of what was asked for, and what would do; empty where nothing was measured."""
+    words = ", ".join(_used(usage["asked"], usage.get("used") or {}))
+    return "; ".join(filter(None, [f"used {words}" if words else "", advice(usage)]))
+
+
 def _used(asked: dict[str, Any], used: dict[str, Any]) -> list[str]:
     words = []
     if used.get("memory_bytes"):
@@ -41,4 +47,4 @@ def advice(usage: dict[str, Any]) -> str | None:
     if not peak or peak > SHARE_WORTH_SAYING * memory:
         return None
     enough = max(1, round(HEADROOM * peak / 1e8)) * 100
-    return f"it used {amount(peak)} of the {amount(memory)} it asked for; --memory {enough}MB would do"
+    return f"--memory {enough}MB would do"

@@ -76,7 +76,7 @@ def _train(client: Client, stack: Stack, data: DemoData, console: Console) -> No
 
 def _check_count(predictions: list[Prediction], result: Result) -> None:
     right = sum(prediction.label == prediction.predicted for prediction in predictions)
-    if len(predictions) != result.test_images or abs(right / len(predictions) - result.accuracy) > 1e-9:
+    if len(predictions) != result.test_images or abs(right / len(predictions) - (result.accuracy or 0)) > 1e-9:
         raise StackError(
             f"{right} of {len(predictions)} stored predictions are right, but the result says "
             f"{result.accuracy} of {result.test_images}"

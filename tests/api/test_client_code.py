@@ -124,6 +124,23 @@ def test_what_a_job_left_is_shown_and_pulled(run: Run, server: Server, project: 
     assert document["outputs"][1]["sha256"] == hashlib.sha256(FILES["report.txt"]).hexdigest()
 
 
+def test_the_result_of_own_code_is_called_its_own_word(run: Run, server: Server, project: Path) -> None:
+    spec_of(run, "run", "--memory", "1GB", "--", "python", "train.py")
+    finish(server, result={"accuracy": 0.5, "note": "\x1b[31m", "self_reported": True})
+    told = run("results", "train")
+    assert told.exit_code == 0
+    assert "accuracy: 0.5" in told.stdout
+    assert "note: \\x1b[31m" in told.stdout
+    assert "as the job's own code says" in told.stdout
+    assert "2 output files: `stoker pull 1` fetches them" in told.stderr
+    assert "used 300.0 MB of 1.0 GB memory, 0.5 of 1 CPUs on average, for 60s; --memory 400MB would do" in told.stderr
+    spec_of(run, "run", "--memory", "1GB", "--", "python", "train.py")
+    finish(server)
+    silent = run("results", "2")
+    assert (silent.exit_code, silent.stdout) == (0, "")
+    assert "job 2 succeeded; it told no result" in silent.stderr
+
+
 def test_a_file_is_never_written_through_a_link(run: Run, server: Server, project: Path, tmp_path: Path) -> None:
     spec_of(run, "run", "--memory", "1GB", "--", "python", "train.py")
     finish(server)

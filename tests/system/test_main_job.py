@@ -86,6 +86,7 @@ def frozen(stack: Stack) -> Iterator[None]:
 def test_digits_reach_95_percent_and_a_count_agrees(stack: Stack, client: Client) -> None:
     job = submit(client, **QUICK, epochs=8, schedule={"name": "one-cycle"})
     result = job.result(timeout=180)
+    assert result.accuracy is not None
     assert result.accuracy >= 0.95
     predictions = job.predictions()
     rows = list(predictions)
