@@ -6,7 +6,9 @@ trainer, adds what is missing beside them. It lies in the cache under a hash of 
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import sys
 import sysconfig
 import time
@@ -33,7 +35,8 @@ from stoker.workers.runs import Run
 from stoker.workers.trainers import ForkServer, Trainer
 
 FORMAT = 1  # part of the hash
-PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/os-release", "/etc/lsb-release", "/etc/debian_version")
+PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", f"{sys.prefix}/pip.conf")
+SYSTEM_FILES = ("/etc/os-release", "/etc/lsb-release", "/etc/debian_version")  # pip tells its index about them
 COMPLETE = "complete"  # a file in each environment that was made to its end
 PINNED = ("torch", "torchvision", "torchaudio", "triton")  # never made anew: gigabytes, and fit for this machine
 PIP_OPTIONS = (
@@ -69,6 +72,16 @@ def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if place.is_file():
             found.setdefault("PIP_CONFIG_FILE", str(place))
     return found
+
+
+def package_sources(environment: Mapping[str, str]) -> list[str]:
+    """What pip reads of this machine: its configuration, and the folders and files that are named there."""
+    files = [*PIP_FILES, *([environment["PIP_CONFIG_FILE"]] if "PIP_CONFIG_FILE" in environment else [])]
+    said = [value for name, value in environment.items() if name.startswith("PIP_")]
+    said += [Path(name).read_text(errors="replace") for name in files if os.access(name, os.R_OK)]
+    words = " ".join(said).replace("=", " ").split()
+    named = [urlsplit(word).path if word.startswith("file:") else word for word in words]
+    return [*SYSTEM_FILES, *files, *(path for path in named if path.startswith("/"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,8 @@ class Environments:
         made = _interpreter(folder, base)
         layers = "".join(f"{path}\n" for path in base.packages)
         (made.packages[0] / "worker.pth").write_text(layers)
+        if (own := Path(sys.prefix) / "pip.conf").is_file():  # it holds for one environment only
+            shutil.copyfile(own, folder / "pip.conf")
         constraints = wanted.scratch / "constraints.txt"
         constraints.write_text("".join(f"{name}=={found}\n" for name, found in pins.items()))
         self._install(folder, self._order(folder, made, constraints, wanted), wanted)
@@ -149,16 +164,10 @@ class Environments:
                 wanted.scratch,
                 network=True,
                 memory_bytes=wanted.run.claimed.spec.resources.memory,
-                read_only=self._sources(),
+                read_only=package_sources(self.environment),
                 read_write=[folder],
             ),
         )
-
-    def _sources(self) -> list[str]:
-        """What pip reads of this machine: where it finds packages, and how it is configured."""
-        named = " ".join(value for name, value in self.environment.items() if name.startswith("PIP_")).split()
-        paths = [urlsplit(word).path if word.startswith("file:") else word for word in named]
-        return [*PIP_FILES, *(path for path in paths if path.startswith("/"))]
 
     def _install(self, folder: Path, order: Order, wanted: Building) -> None:
         """Run pip, and pass on what it says.

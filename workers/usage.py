@@ -35,9 +35,14 @@ class Meter:
         self.cpu_seconds = 0.0
         self.gpu_bytes: int | None = None  # highest sum over its devices and processes
         self._inventory, self._uuids = inventory, uuids
-        self._cpu_due = self._gpu_due = 0.0
+        self._cpu_due, self._gpu_due = 0.0, -GPU_PAUSE_SECONDS
         self._asking: Future[int | None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="gpu-memory")  # its thread starts with the first task
+
+    @property
+    def answered(self) -> bool:
+        """Whether no question to the driver is under way."""
+        return self._asking is None or self._asking.done()
 
     def look(self, pid: int, now: float) -> bool:
         """Measure what is due at ``now`` (seconds in which it was not frozen); whether it was seen to compute."""

@@ -107,6 +107,7 @@ def test_what_was_used_is_written_down(own: Stage) -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", (), "signal", ("SIGKILL", "")),
         ("raise MemoryError", (), "host_out_of_memory", ("MemoryError", "resources.memory")),
         ("import sys; print('the last words'); sys.exit(3)", (), "user_error", ("exit code 3", "")),
+        ("open('x', 'wb').truncate(10**11)", (), "user_error", ("File too large", "smaller files")),
         ("", ("python", "missing.py"), "data_missing", ("missing.py", "")),
         ("", ("python2.7", "train.py"), "user_error", ("python2.7", "write python")),
         ("", ("./train.py",), "user_error", ("not executable", "python ./train.py")),

@@ -1,8 +1,10 @@
 """The parts that own code goes through: unpacked, masked, explained, and what it leaves found without following."""
 
 import io
+import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,16 @@ import pytest
 from stoker.errors import DataDamaged
 from stoker.training.failure import TrainingFailed
 from stoker.workers import outputs, own_findings, unpacking
-from stoker.workers.environments import hide_addresses, pip_environment
+from stoker.workers.devices import Fake, Nothing
+from stoker.workers.environments import hide_addresses, package_sources, pip_environment
 from stoker.workers.findings import FindingsRefused
 from stoker.workers.interpreters import of_worker
 from stoker.workers.logfile import LogFile
 from stoker.workers.masking import MASK, Mask
 from stoker.workers.tracebacks import EVIDENCE_LIMIT, explain
+from stoker.workers.usage import Meter
 from tests.support.own_code import tar_of
+from tests.support.waiting import wait_for
 
 SECRET = "swordfish"
 CHAINED = """
@@ -184,12 +189,13 @@ def test_what_pip_prints_names_no_place_where_packages_are_found() -> None:
 
 def test_pip_is_told_where_packages_are_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".config/pip").mkdir(parents=True)
-    (tmp_path / ".config/pip/pip.conf").touch()
+    (tmp_path / ".config/pip/pip.conf").write_text("[global]\nfind-links = /opt/wheels\n  file:///srv/simple\n")
     environ = {"HOME": str(tmp_path), "PIP_INDEX_URL": "https://host.lab", "STOKER_DATABASE_URL": "secret"}
-    assert pip_environment(environ) == {
-        "PIP_INDEX_URL": "https://host.lab",
-        "PIP_CONFIG_FILE": str(tmp_path / ".config/pip/pip.conf"),
-    }
+    told = pip_environment(environ)
+    assert told == {"PIP_INDEX_URL": "https://host.lab", "PIP_CONFIG_FILE": str(tmp_path / ".config/pip/pip.conf")}
+    read = package_sources(told)
+    assert {"/opt/wheels", "/srv/simple", told["PIP_CONFIG_FILE"]} <= set(read)
+    assert not [path for path in read if "host.lab" in path]
 
 
 def test_the_workers_python_knows_what_is_installed(tmp_path: Path) -> None:
@@ -222,3 +228,35 @@ def test_a_script_without_a_result_hands_in_none_and_one_that_is_no_document_is_
         (tmp_path / "result.json").write_text(text)
         with pytest.raises(FindingsRefused):
             own_findings.read(tmp_path, {"path": "result.json"}, None)
+
+
+def test_a_meter_tells_computing_from_waiting(tmp_path: Path) -> None:
+    meter, pid = Meter(Nothing(), []), os.getpid()
+    meter.look(pid, 10.0)
+    began = time.process_time()
+    while time.process_time() < began + 0.2:
+        pass
+    assert not meter.look(pid, 10.5)  # it looks once a second
+    assert meter.look(pid, 11.1)
+    assert not meter.look(pid, 100.0)  # so little, for so long
+    assert meter.cpu_seconds >= 0.2
+    assert meter.gpu_bytes is None
+
+
+def test_a_meter_keeps_the_most_that_a_trainer_held_of_its_devices(tmp_path: Path) -> None:
+    pid = os.getpid()
+
+    def hold(size: int) -> Fake:
+        memory = {str(pid): size, "1": 9 * 10**9}  # the other one is somebody else
+        device = {"uuid": "GPU-a", "model": "H100", "memory_bytes": 80 * 10**9, "bus": "0", "memory": memory}
+        (tmp_path / "devices.json").write_text(json.dumps([device]))
+        return Fake(tmp_path / "devices.json")
+
+    meter = Meter(hold(5 * 10**9), ["GPU-a"])
+    for now, size in ((0.0, 5 * 10**9), (20.0, 3 * 10**9)):
+        hold(size)
+        meter.look(pid, now)
+        wait_for(lambda: meter.answered, 10, "the driver's answer")
+        meter.look(pid, now + 1)
+    assert meter.gpu_bytes == 5 * 10**9
+    meter.close()

@@ -1,0 +1,1 @@
+"""Two spirals, told apart by a small network."""
