@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from stoker.errors import Unavailable
 from stoker.settings import Settings
 from stoker.training import cache
 from stoker.training.failure import TrainingFailed
@@ -122,7 +123,9 @@ class Environments:
         folder.parent.mkdir(parents=True, exist_ok=True)
         check = wanted.run.check
         _say(wanted, 0)
-        if not cache.has(folder / COMPLETE, check):
+        with cache.locked(folder, check, shared=True):  # counts as a use: it is not removed between here and there
+            complete = (folder / COMPLETE).exists()
+        if not complete:
             with cache.locked(folder, check):
                 if not (folder / COMPLETE).exists():
                     self._build(folder, base, pins, wanted)
@@ -142,7 +145,6 @@ class Environments:
         constraints = wanted.scratch / "constraints.txt"
         constraints.write_text("".join(f"{name}=={found}\n" for name, found in pins.items()))
         self._install(folder, self._order(folder, made, constraints, wanted), wanted)
-        cache.weigh(folder, cache.measured(folder))
         (folder / COMPLETE).touch()
 
     def _order(self, folder: Path, made: Interpreter, constraints: Path, wanted: Building) -> Order:
@@ -182,6 +184,7 @@ class Environments:
         finally:
             wanted.run.attach(None)
             end(trainer)
+            wanted.run.frozen_seconds += trainer.time_frozen(time.monotonic())
             log.close()
 
     def _watch(self, folder: Path, trainer: Trainer, log: LogFile, wanted: Building) -> None:
@@ -200,10 +203,13 @@ class Environments:
             _say(wanted, now - began)
             wanted.report.write_if_due()
         wanted.report.log(hide_addresses(log.read_end()))
+        if trainer.lost:
+            raise Unavailable("the fork server")
         if trainer.status != 0:
             raise _failed(
                 hide_addresses(log.last_lines(LAST_LINES)) or f"pip ended with status {trainer.status}", _fix(log)
             )
+        self._measure(folder, log)
 
     def _measure(self, folder: Path, log: LogFile) -> None:
         size = cache.measured(folder)

@@ -95,7 +95,7 @@ def wheel_of(name: str, files: Files) -> bytes:
     """A wheel of pure Python, version 1.0, that pip installs without any index."""
     made = io.BytesIO()
     info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(made, "w") as archive:
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in files.items():
             archive.writestr(path, content)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")

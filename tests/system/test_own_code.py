@@ -23,7 +23,7 @@ KEY = Fernet.generate_key().decode()
 def own(postgres: Postgres, template_database: str) -> Iterator[Stage]:
     """A stage with one worker."""
     with stage(postgres, template_database) as made:
-        made.started("own", secret_key=KEY, cancel_grace_seconds=0.3)
+        made.started("own", secret_key=KEY, cancel_grace_seconds=0.3, environment_bytes=50 * 10**6)
         yield made
 
 
@@ -233,6 +233,18 @@ def test_an_environment_that_cannot_be_made_says_what_pip_said(own: Stage) -> No
     failure = failure_of(own, submit_script(own, files, environment={"requirements": "other.txt"}))
     assert failure["class"] == "environment_failed"
     assert "other.txt" in failure["evidence"]
+
+
+def test_an_environment_that_grows_beyond_its_limit_is_not_kept(own: Stage) -> None:
+    large = wheel_of("large", {"large.bin": bytes(60 * 10**6)})
+    files: Files = {
+        "train.py": "",
+        "requirements.txt": "./large-1.0-py3-none-any.whl",
+        "large-1.0-py3-none-any.whl": large,
+    }
+    failure = failure_of(own, submit_script(own, files, environment={"requirements": "requirements.txt"}))
+    assert failure["class"] == "environment_failed"
+    assert "more than 50,000,000 bytes" in failure["evidence"]
 
 
 def test_a_cancel_ends_the_making_of_an_environment_at_once(own: Stage) -> None:

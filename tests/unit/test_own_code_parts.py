@@ -6,14 +6,17 @@ import os
 import tarfile
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from stoker.errors import DataDamaged
+from stoker.settings import Settings
 from stoker.training.failure import TrainingFailed
 from stoker.workers import outputs, own_findings, unpacking
+from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Fake, Nothing
-from stoker.workers.environments import hide_addresses, package_sources, pip_environment
+from stoker.workers.environments import Building, Environments, hide_addresses, package_sources, pip_environment
 from stoker.workers.findings import FindingsRefused
 from stoker.workers.interpreters import of_worker
 from stoker.workers.logfile import LogFile
@@ -22,6 +25,7 @@ from stoker.workers.tracebacks import EVIDENCE_LIMIT, explain
 from stoker.workers.usage import Meter
 from tests.support.own_code import tar_of
 from tests.support.waiting import wait_for
+from tests.support.worker_parts import NEVER_STARTED
 
 SECRET = "swordfish"
 CHAINED = """
@@ -196,6 +200,13 @@ def test_pip_is_told_where_packages_are_and_nothing_else(tmp_path: Path) -> None
     read = package_sources(told)
     assert {"/opt/wheels", "/srv/simple", told["PIP_CONFIG_FILE"]} <= set(read)
     assert not [path for path in read if "host.lab" in path]
+
+
+def test_an_administrator_forbids_environments() -> None:
+    forbidding = Environments(Settings(environments="forbidden"), NEVER_STARTED, {}, Bounds("open"))
+    unread = cast("Building", None)  # it does not come to that
+    with pytest.raises(TrainingFailed, match="STOKER_ENVIRONMENTS=forbidden"), forbidding.held(unread):
+        pass
 
 
 def test_the_workers_python_knows_what_is_installed(tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ points, labels = table[:, :2], table[:, 2:]
 model = network.make()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
 run.resume(model=model, optimizer=optimizer)
-for _ in run.epochs(200):
-    optimizer.zero_grad()
-    loss = nn.functional.binary_cross_entropy_with_logits(model(points), labels)
-    loss.backward()
-    optimizer.step()
-    run.log(loss=loss)
+for _ in run.epochs(5):
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(model(points), labels)
+        loss.backward()
+        optimizer.step()
+        run.log(loss=loss)
 predicted = (model(points) > 0).long().flatten()
 run.predictions(labels=labels.long().flatten(), predicted=predicted, classes=["first", "second"])
 run.result(points=len(points))
