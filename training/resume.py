@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,23 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, loaded: Loaded) -> None:
         if not index.isdecimal() or int(index) >= len(parameters):
             raise mismatch(f"the checkpoint is of another model: {name} belongs to no weight")
         parameter = parameters[int(index)]
+        if value.dim() and value.shape != parameter.shape:
+            shapes = f"is {tuple(value.shape)}, should be {tuple(parameter.shape)}"
+            raise mismatch(f"the checkpoint is of another model: {name} {shapes}")
         optimizer.state[parameter][key] = _like(value, parameter)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what goes wrong in here, where a checkpoint's own words are taken for granted, into its reason.
+
+    Raises TrainingFailed (``checkpoint_mismatch``).
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise mismatch(f"the checkpoint does not hold what a training goes on with: {words:.300}") from error
 
 
 @torch.no_grad()

@@ -237,12 +237,13 @@ class Trainer:
         resume.check_same_run(loaded.document, training.run)
         resume.restore_weights(training.model, loaded)
         resume.restore_optimizer(training.optimizer, loaded)
-        training.state = State.from_document(loaded.document["state"])
-        training.notes = loaded.document["notes"]
-        training.saved_step = training.state.step
-        if training.precision.scaler and "scaler" in loaded.document:
-            training.precision.scaler.load_state_dict(loaded.document["scaler"])
-        checkpoint.set_random_states(loaded.tensors, loaded.document["random"], self._device)
+        with resume.reading():
+            training.state = State.from_document(loaded.document["state"])
+            training.notes = loaded.document["notes"]
+            training.saved_step = training.state.step
+            if training.precision.scaler and "scaler" in loaded.document:
+                training.precision.scaler.load_state_dict(loaded.document["scaler"])
+            checkpoint.set_random_states(loaded.tensors, loaded.document["random"], self._device)
 
     def _checkpoint_written(self, written: Written) -> None:
         fields = asdict(written)

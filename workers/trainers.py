@@ -21,6 +21,8 @@ from stoker.workers.protocol import Inbox
 events = Events(__name__)
 COMMAND = (sys.executable, "-m", "stoker.workers.child")
 READY_SECONDS = 120.0  # a cold disk takes a while to give up torch
+LEAVE_SECONDS = 10.0  # for a fork server to end by itself, after it has hung up
+CLOSE_SECONDS = 2.0  # the same when nothing runs any more; what it leaves behind is killed all the same
 CHECK_SECONDS = 0.2
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # built-ins are downloaded
@@ -204,6 +206,8 @@ class ForkServer:
             self._closing = True
             if self._connection:
                 self._connection.shutdown(socket.SHUT_RDWR)
+            if self._process and not self._ready.is_set():
+                self._process.kill()  # it still loads, and would not look at its connection for seconds
         self._thread.join()
 
     def _tell(self, **order: Any) -> None:
@@ -281,7 +285,7 @@ class ForkServer:
     def _clear_up(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for its end; kill what it left, which now hangs under this process."""
         try:
-            process.wait(10)
+            process.wait(CLOSE_SECONDS if self._closing else LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

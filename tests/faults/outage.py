@@ -11,13 +11,17 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 
 from sqlalchemy import func, select
 
+from stoker.errors import AlreadyFinal
 from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.models import Attempt, Job
 from stoker.jobs.records import cuts
 from stoker.jobs.submissions import cancel
+from stoker.workers.transactions import repeat
 from tests.faults.clients import Api
 from tests.faults.collecting import outcome_of
 from tests.faults.history import History
@@ -52,9 +56,11 @@ def claimed(system: System) -> int:
 def cancel_all(system: System) -> None:
     """Cancel what has not ended, and wait until it has."""
     with system.sessions() as session:
-        for number in session.scalars(select(Job.number).where(Job.finished_at.is_(None))).all():
-            cancel(session, number, actor="bench")
-            session.commit()
+        numbers = session.scalars(select(Job.number).where(Job.finished_at.is_(None))).all()
+    for number in numbers:
+        asked = partial(cancel, number=number, actor="bench")
+        with suppress(AlreadyFinal):  # it has just ended
+            repeat(system.sessions, asked, go_on=lambda: True, what="cancel")
 
     def ended() -> bool:
         with system.sessions() as session:

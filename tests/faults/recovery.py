@@ -1,8 +1,9 @@
 """How soon a job runs elsewhere after ``kill -9`` of its worker: ``python -m tests.faults.recovery [--n 20]``.
 
-Three workers, a lease of two seconds, one job that never ends. The clock starts before the kill and stops when the
+Four workers, a lease of two seconds, one job that never ends. The clock starts before the kill and stops when the
 database knows that the job has claimed, and has made a step, on another worker. The killed worker is started again
-only then: nobody tells the others that it is dead. A new checkpoint is waited for between two kills.
+only then: nobody tells the others that it is dead. Between two kills, a new checkpoint is waited for, and until there
+are two workers to go to; others may still be starting, which costs those that run the processor they need.
 """
 
 import argparse
@@ -23,12 +24,13 @@ from tests.faults.clients import Api
 from tests.faults.history import History
 from tests.faults.recipes import spec
 from tests.faults.report import say
-from tests.faults.system import LEASE_SECONDS, Member, System, running
+from tests.faults.system import LEASE_SECONDS, System, running
 from tests.support.services import short_home
 from tests.support.waiting import wait_for
 
 ENDLESS = 100_000  # epochs
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 300.0  # on a machine that has other things to do, a start alone may take a minute
+WORKERS, SPARE = 4, 2  # SPARE: to which a job can go when its worker is killed
 TOLD = 25  # kills between two tables
 PROMISE_SECONDS = LEASE_SECONDS + 5.0
 
@@ -76,7 +78,7 @@ def measure(system: System, number: int) -> tuple[float, float]:
     )
     stepped = _until(system, number, lambda attempt: attempt.first_step_at is not None)
     system.expect_down(member, 0.0)
-    wait_for(lambda: _whole(system, member, number, checkpoint), WAIT_SECONDS, "a new checkpoint and a whole system")
+    wait_for(lambda: _safe_again(system, number, checkpoint), WAIT_SECONDS, "a new checkpoint, and workers to go to")
     return claimed - began, stepped - began
 
 
@@ -91,10 +93,12 @@ def _until(system: System, number: int, true: Callable[[Attempt], bool]) -> floa
     return time.monotonic()
 
 
-def _whole(system: System, member: Member, number: int, before: int | None) -> bool:
+def _safe_again(system: System, number: int, before: int | None) -> bool:
     system.tend()
     with system.sessions() as session:
-        return member.name in system.live() and session.get_one(Job, number).latest_checkpoint_id != before
+        found = latest(session, number)
+        stored = session.get_one(Job, number).latest_checkpoint_id != before
+    return stored and found is not None and len(system.live() - {found[1]}) >= SPARE
 
 
 def table(name: str, seconds: list[float]) -> str:
@@ -112,7 +116,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=10)
     n = parser.parse_args().n
     say(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, lease {LEASE_SECONDS:g} s")
-    with short_home() as home, running(home, History(), workers=3, apis=1, hurt=False) as system:
+    with short_home() as home, running(home, History(), workers=WORKERS, apis=1, hurt=False) as system:
         (number,) = submit_endless(system, 1)
         _until(system, number, lambda attempt: attempt.first_step_at is not None)
         times: list[tuple[float, float]] = []

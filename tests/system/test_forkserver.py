@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stoker.training.config import DatasetSource, Task, TrainConfig
-from stoker.workers import processes
+from stoker.workers import processes, trainers
 from stoker.workers.orders import Order
 from stoker.workers.trainers import LOST, ForkServer, Trainer
 from tests.support.odd_trainers import BEHAVIOURS
@@ -227,6 +227,18 @@ def test_closing_ends_everything(server: ForkServer, spawn: Spawn) -> None:
     pids = [grandchild_of(trainer), wait_for(lambda: trainer.pid, 60, "its pid"), server.pid or 0]
     server.close()
     assert all(map(is_gone, pids))
+
+
+def test_one_that_still_loads_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers, "LEAVE_SECONDS", 3600.0)
+    monkeypatch.setattr(trainers, "CLOSE_SECONDS", 3600.0)
+    made = ForkServer(ENVIRON, (sys.executable, "-c", "import signal; signal.pause()"))
+    made.start()
+    wait_for(lambda: made.pid is not None, 10, "its process")
+    pid = made.pid
+    made.close()
+    assert pid is not None
+    assert is_gone(pid)
 
 
 def test_a_trainer_ends_at_once_when_nobody_listens_any_more(spawn: Spawn) -> None:

@@ -21,27 +21,7 @@ from stoker.training.config import CheckpointSource, OptimizerConfig
 from stoker.training.failure import TrainingFailed
 from stoker.training.tensorfile import TensorFileDamaged
 from stoker.training.weights import export_weights
-
-CPU = torch.device("cpu")
-
-
-def stepped() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """A network and its optimizer after one step."""
-    torch.default_generator.manual_seed(7)
-    model = models.create("tutorial-cnn", 10)
-    optimizer = optimizers.create(OptimizerConfig(lr=0.1), model.parameters(), CPU)
-    model(torch.randn(4, 3, 32, 32)).sum().backward()
-    optimizer.step()
-    return model, optimizer
-
-
-def written(folder: Path, step: int = 1) -> CheckpointSource:
-    """A checkpoint file of that network."""
-    announced: list[Written] = []
-    writer = checkpoint.Writer(folder, CPU, announced.append)
-    writer.save(step, checkpoint.tensors_of(*stepped()), {"run": {}, "state": {}}, {})
-    writer.wait()
-    return CheckpointSource(str(folder / announced[0].path), announced[0].sha256, step)
+from tests.support.checkpoints import CPU, stepped, written
 
 
 @pytest.fixture(scope="module")

@@ -1,77 +1,20 @@
 """A run that was killed, or asked to stop, at any step ends bit for bit like one that never stopped."""
 
-import json
 import os
 import random
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from stoker.training import models, reporter, tensorfile
+from stoker.training import models, reporter
 from stoker.training.channel import Channel
-from stoker.training.config import CheckpointSource, OptimizerConfig, ScheduleConfig, Task, TrainConfig
+from stoker.training.config import CheckpointSource, Task, TrainConfig
 from stoker.training.trainer import run
 from tests.training.children import Child, Message, finish, of_kind, source_of, task
-
-Curves = dict[str, dict[int, float]]
-
-
-def recipe(**fields: Any) -> TrainConfig:
-    """Two epochs of 90 steps on the digits, with a checkpoint every 13 steps."""
-    values = {
-        "batch_size": 16, "optimizer": OptimizerConfig(lr=0.02), "seed": 3, "checkpoint_every_steps": 13, "epochs": 2,
-    }  # fmt: skip
-    return TrainConfig("digits", **{**values, **fields})
-
-
-RECIPES = {
-    "plain": recipe(),
-    "augmented": recipe(augment=("flip", "translate(3)", "cutout(6)")),
-    "one-cycle, validation": recipe(
-        schedule=ScheduleConfig("one-cycle"), validation=0.1, optimizer=OptimizerConfig(lr=0.05, nesterov=True)
-    ),
-    "adamw, cosine, every epoch": recipe(
-        optimizer=OptimizerConfig("adamw", lr=0.002, weight_decay=0.01),
-        schedule=ScheduleConfig("cosine"),
-        checkpoint_every_steps=None,
-        epochs=4,
-    ),
-    "BatchNorm, channels last": recipe(model="fast", batch_size=96, epochs=1, checkpoint_every_steps=3),
-    "dropout": recipe(model="squeezenet1_1", batch_size=96, epochs=1, checkpoint_every_steps=3),
-}
-
-
-class Outcome:
-    """What a run leaves behind: all that has to be the same."""
-
-    def __init__(self, scratch: Path, last: CheckpointSource, curves: Curves) -> None:
-        self.result = json.loads((scratch / "result.json").read_text())
-        self.result.pop("train_seconds")
-        self.predictions = (scratch / "predictions.bin").read_bytes()
-        self.curves = curves
-        with Path(last.path).open("rb") as file:
-            header = tensorfile.read_header(file)
-            self.tensors = {one.name: (one.dtype, one.shape) for one in header.entries}
-            self.content = file.read()
-        self.step = last.step
-
-
-def add(curves: Curves, messages: list[Message], upto: int | None = None) -> None:
-    """Add the points of an attempt; those after the checkpoint from which the next one goes on do not count."""
-    for message in of_kind(messages, "metrics"):
-        for step, value in zip(message["steps"], message["values"], strict=True):
-            if upto is None or step <= upto:
-                curves.setdefault(message["key"], {})[step] = value
-
-
-def undisturbed(config: TrainConfig, cache: Path, scratch: Path) -> Outcome:
-    messages = finish(task(config, cache, scratch))
-    curves: Curves = {}
-    add(curves, messages)
-    return Outcome(scratch, source_of(of_kind(messages, "checkpoint")[-1], scratch), curves)
+from tests.training.kills import killed_at
+from tests.training.outcomes import RECIPES, Curves, Outcome, add, recipe, undisturbed
 
 
 def disturbed(config: TrainConfig, cache: Path, folder: Path, dice: random.Random, how: str) -> tuple[Outcome, int]:
@@ -112,12 +55,17 @@ def test_a_killed_run_ends_like_one_that_never_stopped(name: str, cache: Path, t
     expected = undisturbed(config, cache, tmp_path / "whole")
     found, kills = disturbed(config, cache, tmp_path, random.Random(name), "kill")
     assert kills >= 1
-    assert found.step == expected.step
-    assert found.tensors == expected.tensors
-    assert found.content == expected.content  # weights, buffers, optimizer and random generators, every bit
-    assert found.predictions == expected.predictions
-    assert found.result == expected.result
-    assert found.curves == expected.curves
+    assert found.differences(expected) == []  # the file too: weights, buffers, optimizer, random generators, every bit
+
+
+@pytest.mark.parametrize("share", [0.02, 0.45, 0.97])
+def test_a_run_that_is_killed_at_any_step_ends_like_one_that_never_stopped(
+    share: float, cache: Path, tmp_path: Path
+) -> None:
+    config = RECIPES["augmented"]
+    expected = undisturbed(config, cache, tmp_path / "whole")
+    found, _ = killed_at(int(share * expected.step), config, cache, tmp_path)
+    assert found.differences(expected) == []
 
 
 def test_a_stopped_run_loses_no_step(cache: Path, tmp_path: Path) -> None:
