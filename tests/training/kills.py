@@ -186,7 +186,7 @@ def kill_writes(dice: random.Random, count: int, folder: Path) -> int:
         for problem in problems:
             say(f"{number + 1:>3}  {place}: {problem}")
     told = ", ".join(f"{times} {place}" for place, times in places.items())
-    say(f"kills while a checkpoint is written ({told}): {wrong} of {count} left one that cannot be loaded", flush=True)
+    say(f"kills while a checkpoint is written ({told}): {wrong} of {count} left one that cannot be loaded")
     return wrong
 
 
