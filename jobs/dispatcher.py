@@ -27,7 +27,7 @@ from stoker.settings import Settings
 
 log = Events("stoker.dispatcher")
 COLLECT_SECONDS = 600.0
-FIRST_DEPTH = 4  # jobs of one user, priority and shape; a slot that got free needs one, a fleet that did many
+FIRST_DEPTH = 1  # jobs of one user, priority and shape; a slot that got free needs one, a fleet that did many
 
 
 class Dispatcher:

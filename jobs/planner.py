@@ -11,7 +11,7 @@ from stoker.jobs.openings import Opening
 from stoker.jobs.placement import Board, Rule
 from stoker.jobs.promises import Promises
 from stoker.jobs.reasons import NEXT, Reason
-from stoker.jobs.situation import LOW, Candidate, Placement, Preemption, Reservation, Running, Situation
+from stoker.jobs.situation import LOW, URGENT, Candidate, Placement, Preemption, Reservation, Running, Situation
 from stoker.jobs.turns import Key, Line, standing
 from stoker.jobs.victims import Cheapest, Claim, preemptions
 from stoker.jobs.waits import Verdict, why
@@ -84,6 +84,8 @@ class Pass:
             if spot is None:
                 self._wait(job)
                 self.line.skip(job)
+                if self._exhausted():
+                    return
             elif not self._place(job, spot) or len(self.placements) >= self.situation.policy.placements:
                 self.complete = False
                 self.preemptions.clear()
@@ -201,6 +203,27 @@ class Pass:
                 self.promises.renew(job, reservation)
             else:
                 self._reserve(job, allowed)
+
+    def _exhausted(self) -> bool:
+        """Whether nothing can change any more, whoever is looked at: most passes of a full fleet end here."""
+        if self._entitled or len(self.promises.kept) + len(self.promises.unheld) < self.situation.policy.reservations:
+            return False
+        if self.line.holders:
+            return False
+        for demand in self.line.demands:
+            for device in self.board.devices(demand):
+                if (demand, device) not in self._full and self.board.choose_on(device, demand) is not None:
+                    return False
+                self._full.add((demand, device))
+                if any(fits(demand, node, device) for _, node in self.promises.held_nodes()):
+                    return False
+        return True
+
+    @cached_property
+    def _entitled(self) -> bool:
+        """Whether anybody may ask others to make room."""
+        quotas = any(share.quotas for share in self.situation.shares.teams.values())
+        return quotas or any(job.priority == URGENT for job in self.situation.queue)
 
     def _may_run(self, job: Candidate, device: str) -> bool:
         pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))

@@ -6,7 +6,7 @@ jobs their own order, then the lowest number.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -73,6 +73,16 @@ class Line:
             heads = lanes[standing(job, self._now, self._policy)].users.setdefault(job.user, [])
             heapq.heappush(heads, (job.own_order, job.number, key))
             self._best.pop(job.team, None)
+
+    @property
+    def holders(self) -> Collection[int]:
+        """The jobs with a reservation whose turn has not come."""
+        return self._holders.keys()
+
+    @property
+    def demands(self) -> Collection[Demand]:
+        """All that is asked for."""
+        return self._demands.keys()
 
     def next(self) -> Candidate | None:
         """The job whose turn it is; None: no more."""
