@@ -85,7 +85,7 @@ def _pairs(job: Job) -> list[tuple[str, object]]:
 
 def _section(section: dict[str, Any] | None) -> str:
     """A section on one line; a command as it would be typed."""
-    section = dict(section or {})
+    section = {name: value for name, value in (section or {}).items() if value is not None}
     command = section.pop("command", None)
     return " ".join(filter(None, [shlex.join(command) if command else "", _flat(section)]))
 
@@ -95,6 +95,8 @@ def _progress(progress: dict[str, Any]) -> str:
         return ""
     epoch, epochs, step, steps = (progress.get(key) for key in ("epoch", "epochs", "step", "steps"))
     trained = f"{percent(progress.get('fraction'))}  epoch {epoch}/{epochs}  step {step}/{steps}"
+    if not steps:  # of a script that does not say how far it goes
+        trained = f"step {step}" if step else ""
     if not (cell := progress.get("cell")):
         return trained
     running = f"cell {cell['index']}/{cell['count']}: {safe(cell['source'])}"

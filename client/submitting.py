@@ -124,10 +124,10 @@ def send(
     with Client() as client:
         before(client)
         job = client.submit(document, key=way.key)
-        if spec.code and not (way.quiet or way.json_wanted):
-            _tell_before(job)
         if not (way.json_wanted and (way.follow or way.wait)):  # then one document at the end, or one a line
             _announce(job, quiet=way.quiet, json_wanted=way.json_wanted)
+        if spec.code and not (way.quiet or way.json_wanted):
+            _tell_before(job)
         if way.follow:
             follow_to_the_end(job, json_wanted=way.json_wanted)
         elif way.wait:

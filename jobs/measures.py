@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from stoker.jobs.lifecycle import AttemptState, State
@@ -74,5 +75,5 @@ def _earlier(session: Session, job: Job) -> int | None:
         .where(Job.kind == job.kind, Job.state == State.SUCCEEDED)
     )
     what = "command" if job.kind == "script" else "path"
-    same = same.where(Job.spec[job.kind][what] == job.spec[job.kind][what])
+    same = same.where(Job.spec[job.kind][what] == literal(job.spec[job.kind][what], JSONB()))
     return session.scalars(same.order_by(Job.number.desc()).limit(1)).first()

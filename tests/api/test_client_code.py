@@ -77,11 +77,14 @@ def test_a_program_is_submitted_with_its_folder(run: Run, project: Path) -> None
     assert json.loads(dry.stdout)["script"]["code"] == spec["script"]["code"]
 
 
-def test_a_notebook_is_submitted_with_its_parameters(run: Run, project: Path) -> None:
+def test_a_notebook_is_submitted_with_its_parameters(run: Run, server: Server, project: Path) -> None:
     assignments = ("--set", "lr=0.01", "--set", 'name="a"', "--set", "sizes=[1,2]")
     spec = spec_of(run, "notebook", "look.ipynb", *assignments, "--memory", "1GB")
     assert (spec["kind"], spec["name"], spec["notebook"]["path"]) == ("notebook", "look", "look.ipynb")
     assert spec["notebook"]["parameters"] == {"lr": 0.01, "name": "a", "sizes": [1, 2]}
+    finish(server)
+    again = run("notebook", "look.ipynb", "--memory", "1GB")
+    assert (again.exit_code, "in job 1; this one asks for 1.0 GB" in again.stderr) == (0, True), again.stderr
 
 
 def test_the_python_client_does_the_same(server: Server, project: Path) -> None:
