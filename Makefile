@@ -4,10 +4,10 @@ RUN = "$(VENV)/bin/
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help venv demo up test check faults bench
+.PHONY: help venv demo up test check faults bench containers compose-up
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 venv:
 	@sh .ci/venv "$(VENV)"
@@ -35,3 +35,9 @@ faults: venv ## kill, freeze and damage every part, and check that nothing was l
 
 bench: venv ## the numbers of the README, measured on this machine; ONLY=start_latency for one table
 	@$(RUN)python" -m bench $(ONLY)
+
+containers: venv ## the team's installation in real containers, on an engine brought along; as root on Debian (ARGS=--only NAME)
+	@$(RUN)python" -m tests.containers $(ARGS)
+
+compose-up: ## a team's installation on this host: secrets, images, services; prints addresses and the first token
+	@sh docker/up.sh $(ARGS)

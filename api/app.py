@@ -1,7 +1,7 @@
 """The application: one prefix, one sign-in for every route, one place for errors."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from stoker.api import (
     checkpoints,
     code,
     datasets,
+    exposition,
     health,
     jobs,
     outputs,
@@ -39,6 +40,7 @@ from stoker.api.services import Pace, Services
 from stoker.api.signin import SignIn
 from stoker.errors import SettingInvalid
 from stoker.jobs.database import connect, sessions
+from stoker.jobs.dispatcher import Spent
 from stoker.jobs.spec import JobSpec
 from stoker.jobs.vault import Vault
 from stoker.settings import Settings
@@ -74,6 +76,8 @@ POOL = 20  # connections kept; as many again in need: together, one for each thr
 
 class Wakeable(Protocol):
     """What the application does with a dispatcher."""
+
+    spent: Spent
 
     def start(self) -> None:
         """Begin to dispatch."""
@@ -126,14 +130,20 @@ def create_app(
         dependencies=[Depends(caller), Depends(known_parameters)],
     )
     kick = dispatcher.kick if dispatcher else _nobody
-    app.state.services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault)
+    services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault, _spent(dispatcher))
+    app.state.services = services
     for part in ROUTERS:
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)
     health.install(app)
+    exposition.install(app)
     problems.install(app, [route for part in ROUTERS for route in part.router.routes if isinstance(route, Route)])
     app.add_middleware(Guard, limit_seconds=limit_seconds)
     return app
+
+
+def _spent(dispatcher: Wakeable | None) -> Callable[[], Spent]:
+    return lambda: dispatcher.spent if dispatcher else Spent()
 
 
 def _nobody() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.api.feed import Feed
 from stoker.api.signin import SignIn
+from stoker.jobs.dispatcher import Spent
 from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 
@@ -33,6 +34,7 @@ class Services:
     kick: Callable[[], None]  # wakes the dispatcher; never waits
     pace: Pace
     vault: Vault  # for the secrets of jobs
+    spent: Callable[[], Spent]  # by the dispatcher of this process
 
 
 async def _services(request: Request) -> Services:

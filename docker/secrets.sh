@@ -20,6 +20,8 @@ database=$(password) broker=$(password) flower=$(password)
 stoker=10001 service=999 # the users inside our images, and inside those of Redis and PostgreSQL
 write database_url $stoker "postgresql+psycopg://stoker:$database@postgres/stoker"
 write broker_url $stoker "redis://stoker:$broker@redis:6379/0"
+write secret_key $stoker "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')" # under which the secrets of jobs are kept
+write metrics_token $stoker "$(password)" # with which Prometheus reads /metrics
 write flower_auth $stoker "stoker:$flower"
 write postgres_password $service "$database"
 write redis_password $service "$broker"

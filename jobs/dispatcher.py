@@ -4,7 +4,9 @@ import os
 import queue
 import select
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
@@ -30,6 +32,14 @@ COLLECT_SECONDS = 600.0
 FIRST_DEPTH = 1  # jobs of one user, priority and shape; a slot that got free needs one, a fleet that did many
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the passes of one process have taken so far."""
+
+    passes: int = 0
+    seconds: float = 0.0
+
+
 class Dispatcher:
     """Runs passes when woken, sweeps periodically, and sends messages after the commit.
 
@@ -40,6 +50,7 @@ class Dispatcher:
     def __init__(self, engine: Engine, send: Callable[[Outgoing], None], settings: Settings) -> None:
         self._engine, self._send, self._settings = engine, send, settings
         self._session = sessions(engine)
+        self.spent = Spent()
         self._stopping = threading.Event()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outbox: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
@@ -115,9 +126,11 @@ class Dispatcher:
     def _passes(self) -> None:
         depth = FIRST_DEPTH
         while not self._stopping.is_set():
+            began = time.monotonic()
             with self._session() as session:
                 done = dispatch(session, Means(self._mix.rule(session), self._demands, policy=self._policy), depth)
                 session.commit()
+            self.spent = Spent(self.spent.passes + 1, self.spent.seconds + time.monotonic() - began)
             for outgoing in done.sent:
                 self._post(outgoing)
             if done.again is None:

@@ -36,6 +36,7 @@ class Settings:
     flower_port: int = 0
     flower_url: str | None = None  # where users reach Flower, for links
     flower_basic_auth: str | None = field(default=None, metadata={"secret": True})  # user:password
+    metrics_token: str | None = field(default=None, metadata={"secret": True})  # lets Prometheus read /metrics
     upload_limit_bytes: int = 20 * 10**9
     code_limit_bytes: int = 200 * 10**6  # of a job's own code; read by clients and by the API
 

@@ -14,6 +14,7 @@ from stoker.api.app import create_app
 from stoker.client.cli import cli
 from stoker.jobs import accounts
 from stoker.jobs.database import connect, sessions
+from stoker.jobs.dispatcher import Spent
 from stoker.jobs.models import Team, User
 from stoker.settings import Settings
 from tests.support.server import Server, serve
@@ -23,6 +24,8 @@ Run = Callable[..., Result]
 
 class Kicks:
     """Stands where a dispatcher would, and counts how often it was woken."""
+
+    spent = Spent(passes=4, seconds=0.5)
 
     def __init__(self) -> None:
         self.count = 0
