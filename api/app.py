@@ -24,6 +24,7 @@ from stoker.api import (
     people,
     predictions,
     problems,
+    queue,
     quotas,
     records,
     secrets,
@@ -41,6 +42,7 @@ from stoker.api.signin import SignIn
 from stoker.errors import SettingInvalid
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.dispatcher import Spent
+from stoker.jobs.prospects import Foresight
 from stoker.jobs.spec import JobSpec
 from stoker.jobs.vault import Vault
 from stoker.settings import Settings
@@ -60,6 +62,7 @@ ROUTERS = (
     people,
     quotas,
     secrets,
+    queue,
 )
 BODIES = (
     accounts.NewToken,
@@ -130,8 +133,9 @@ def create_app(
         dependencies=[Depends(caller), Depends(known_parameters)],
     )
     kick = dispatcher.kick if dispatcher else _nobody
-    services = Services(settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault, _spent(dispatcher))
-    app.state.services = services
+    app.state.services = Services(
+        settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault, _spent(dispatcher), Foresight()
+    )
     for part in ROUTERS:
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)

@@ -57,7 +57,8 @@ def _keep(services: Services, caller: Caller, file: Spooled, limit_bytes: int) -
     return view, created
 
 
-@router.api_route("/code/{code}", methods=["GET", "HEAD"])
+@router.head("/code/{code}", include_in_schema=False)
+@router.get("/code/{code}")
 def show(code: Digest, session: Database, caller: Caller_) -> CodeView:
     """Whether code is stored, and what is known of it; it stays for an hour from now on, without any job too."""
     view = snapshots.touch_code(session, caller, code)

@@ -12,9 +12,9 @@ from stoker.api.parameters import Cursor, Limit, Number
 from stoker.api.problems import PREFIX
 from stoker.api.services import Services, Shared
 from stoker.errors import InvalidInput
-from stoker.jobs import reads_jobs, submissions
-from stoker.jobs.dispatch import Explanation, explain
+from stoker.jobs import explaining, reads_jobs, submissions
 from stoker.jobs.documents import parse_json
+from stoker.jobs.explaining import Why
 from stoker.jobs.models import User
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
@@ -23,7 +23,7 @@ from stoker.jobs.spec import parse_spec
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_SPEC = {
+SPEC_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
@@ -48,7 +48,7 @@ def linked(services: Services, view: JobView) -> JobView:
     return reads_jobs.with_links(view, PREFIX, services.settings.flower_url)
 
 
-@router.post("", status_code=201, openapi_extra=_SPEC, responses=_AGAIN)
+@router.post("", status_code=201, openapi_extra=SPEC_BODY, responses=_AGAIN)
 def submit(
     body: JsonBody,
     session: Database,
@@ -95,9 +95,11 @@ def show(number: Number, session: Database, caller: Caller_, services: Shared) -
 
 
 @router.get("/{number}/why")
-def why(job: SeenJob, session: Database) -> Explanation:
-    """Why a job does not run yet; for one that does, or has, its state."""
-    return explain(session, job) or Explanation(job.state, f"it is {job.state}", None)
+def why(job: SeenJob, session: Database, services: Shared) -> Why:
+    """What a job waits for, its place, when it is expected to start; for one that does not wait, its state."""
+    found = explaining.why(session, job, services.foresight)
+    session.commit()  # the estimate that was told
+    return found
 
 
 @router.get("/{number}/attempts")

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.api.feed import Feed
 from stoker.api.signin import SignIn
 from stoker.jobs.dispatcher import Spent
+from stoker.jobs.prospects import Foresight
 from stoker.jobs.vault import Vault
 from stoker.settings import Settings
 
@@ -35,6 +36,7 @@ class Services:
     pace: Pace
     vault: Vault  # for the secrets of jobs
     spent: Callable[[], Spent]  # by the dispatcher of this process
+    foresight: Foresight  # what estimates are made of
 
 
 async def _services(request: Request) -> Services:

@@ -158,6 +158,21 @@ class Client:
         ):
             yield Job(self._transport, item)
 
+    def queue(self, limit: int = 50) -> dict[str, Any]:
+        """What waits, in its order (items), how shares stand (teams), how good past estimates were (estimates)."""
+        answer: dict[str, Any] = self._transport.get("/queue", limit=limit)
+        return answer
+
+    def plan(self, spec: Mapping[str, Any] | JobSpec) -> dict[str, Any]:
+        """What would become of a job if it were submitted now: as ``Job.why``; nothing is stored.
+
+        Raises DocumentInvalid, and Unrunnable for what no worker could ever run.
+        """
+        document = spec.document() if isinstance(spec, JobSpec) else dict(spec)
+        parse_spec(document)
+        answer: dict[str, Any] = self._transport.post("/plan", document)
+        return answer
+
     def workers(self) -> list[dict[str, Any]]:
         """List the workers: state, CPUs, memory and devices offered and used."""
         return list(pages(self._transport, "/workers"))

@@ -1,4 +1,4 @@
-"""`stoker show`, `results`, `predictions`, `metrics` and `why`: one job, looked at."""
+"""`stoker show`, `results`, `predictions` and `metrics`: one job, looked at."""
 
 import itertools
 import shlex
@@ -197,20 +197,3 @@ def _short(key: str, series: Series) -> tuple[object, ...]:
 
 def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.6g}"
-
-
-@click.command()
-@click.argument("job")
-@as_json
-def why(job: str, json_wanted: bool) -> None:
-    """Say what a job waits for, and its place in the queue."""
-    with Client() as client:
-        found = client.job(job)
-        reason = found.reason()
-    if json_wanted:
-        print_json(reason)
-    elif reason and reason.get("sentence"):
-        place = f"#{reason['position']} in queue: " if reason.get("position") else ""
-        click.echo(safe(f"{place}{reason['sentence']} ({reason.get('code')})"))
-    else:
-        click.echo(f"job {found.number} does not wait: it is {found.document['state']}")

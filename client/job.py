@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, overload
 from urllib.parse import quote, urljoin
@@ -47,10 +48,14 @@ class Job:
 
     @property
     def position(self) -> int | None:
-        """The place in the queue, 1 the next; None for a job that does not wait. Asks the server while it does."""
-        if self.document["state"] in {State.WAITING, State.QUEUED}:
-            self.refresh()
-        return (self.document.get("reason") or {}).get("position")
+        """The place in the queue, 1 the next to start; None for a job that does not wait. Asks the server."""
+        return self.why().get("position")
+
+    @property
+    def eta(self) -> datetime | None:
+        """When the job is expected to end; None where nobody can tell. Asks the server."""
+        at = (self.why().get("expected") or {}).get("end_at")
+        return datetime.fromisoformat(at) if at else None
 
     @property
     def url(self) -> str:
@@ -172,8 +177,11 @@ class Job:
             yield from items
             after = items[-1]["id"]
 
-    def reason(self) -> dict[str, Any]:
-        """Return what the job waits for: code, sentence, position; empty values for one that does not wait."""
+    def why(self) -> dict[str, Any]:
+        """Return what the job waits for: code, sentence, position, ahead, expected, where, helps.
+
+        For a job that does not wait the code is its state.
+        """
         answer: dict[str, Any] = self._transport.get(f"{self._path}/why")
         return answer
 

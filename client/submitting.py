@@ -8,6 +8,7 @@ import click
 
 from stoker.client.client import Client
 from stoker.client.follow import follow_to_the_end, wait_for_the_end
+from stoker.client.forecasts import announced
 from stoker.client.job import Job
 from stoker.client.screen import amount, as_json, duration, print_json, safe, say
 from stoker.client.specfile import assign
@@ -140,10 +141,8 @@ def _announce(job: Job, *, quiet: bool, json_wanted: bool) -> None:
     elif quiet:
         click.echo(job.number)
     else:
-        reason = job.document.get("reason") or job.reason()  # the answer to a submit does not wait for the planner
-        place = f"#{reason['position']} in queue: " if reason.get("position") else ""
-        words = f"{job.number} {job.document['state']}  {job.name}  {place}{reason.get('sentence') or ''}"
-        click.echo(safe(words.rstrip()))
+        told = announced(job.why())  # the answer to a submit does not wait for the planner
+        click.echo(safe(f"{job.number} {job.document['state']}  {job.name}  {told}".rstrip()))
         click.echo(safe(job.url))
 
 

@@ -15,13 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
-from stoker.jobs.capacity import RecentMix
 from stoker.jobs.collect import collect
 from stoker.jobs.database import sessions
 from stoker.jobs.dispatch import Means, dispatch, last_wish
 from stoker.jobs.leases import record_send
 from stoker.jobs.moves import WAKE
 from stoker.jobs.policy import Policy
+from stoker.jobs.prospects import Foresight, foresee
 from stoker.jobs.sweep import Contact, sweep
 from stoker.jobs.window import WINDOW, Demands
 from stoker.log import Events
@@ -29,6 +29,7 @@ from stoker.settings import Settings
 
 log = Events("stoker.dispatcher")
 COLLECT_SECONDS = 600.0
+FORESEE_SECONDS = 60.0
 FIRST_DEPTH = 1  # jobs of one user, priority and shape; a slot that got free needs one, a fleet that did many
 
 
@@ -55,7 +56,7 @@ class Dispatcher:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outbox: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
         self._pending: set[UUID] = set()
-        self._mix, self._demands = RecentMix(), Demands()
+        self._foresight, self._demands = Foresight(), Demands()
         self._policy = Policy(hold_seconds=settings.preempt_grace_seconds + 60.0)
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -64,6 +65,7 @@ class Dispatcher:
                 ("sweep", self._sweep),
                 ("send", self._deliver),
                 ("collect", self._collect),
+                ("foresee", self._foresee),
             )
         ]
 
@@ -128,7 +130,7 @@ class Dispatcher:
         while not self._stopping.is_set():
             began = time.monotonic()
             with self._session() as session:
-                done = dispatch(session, Means(self._mix.rule(session), self._demands, policy=self._policy), depth)
+                done = dispatch(session, self._means(session), depth)
                 session.commit()
             self.spent = Spent(self.spent.passes + 1, self.spent.seconds + time.monotonic() - began)
             for outgoing in done.sent:
@@ -141,6 +143,21 @@ class Dispatcher:
             with self._session() as session:
                 if last_wish(session) == done.again:
                     return
+
+    def _means(self, session: Session) -> Means:
+        """What is kept between passes, as of now."""
+        rule = self._foresight.mix.rule(session)
+        return Means(rule, self._demands, self._foresight.durations.estimates, self._policy)
+
+    def _foresee(self) -> None:
+        """Write down when jobs that wait are expected to start, also where nobody asks: so errors are known."""
+        while not self._stopping.wait(FORESEE_SECONDS):
+            try:
+                with self._session() as session:
+                    if foresee(session, self._foresight):
+                        session.commit()
+            except SQLAlchemyError as error:
+                log.warning("foresee_failed", error=type(error).__name__)
 
     def _sweep(self) -> None:
         contact = Contact(self._settings.lease_seconds)

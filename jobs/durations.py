@@ -1,15 +1,17 @@
 """What the database knows of how long jobs take: of those that ended, and of those that run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from stoker.jobs.estimates import span
 from stoker.jobs.forecast import Duration, Durations, Like, like, pace
 from stoker.jobs.lifecycle import AttemptState, State
 from stoker.jobs.models import Attempt, Checkpoint, Job
+from stoker.jobs.situation import Candidate, Running, Span
 
 PAST_DAYS, PAST_JOBS = 28, 2000  # of which durations are learned
 PAST_SECONDS = 60.0  # how long what was learned is good
@@ -37,6 +39,35 @@ class RecentDurations:
             self._read_at = self._clock()
             self._known = past_durations(session)
         return self._known
+
+    def estimates(self, session: Session, _queue: Sequence[Candidate], _running: Sequence[Running]) -> "Asked":
+        """What the planner may ask in this transaction."""
+        return Asked(session, self.read(session))
+
+
+class Asked:
+    """What the planner asks about durations: of running jobs all at once, of waiting ones when it wants to know."""
+
+    def __init__(self, session: Session, known: Durations) -> None:
+        self._session, self._durations = session, known
+        self._lasts: dict[int, Duration] = {}
+        self._left: dict[int, Duration] | None = None
+
+    def of(self, job: Candidate, device: str) -> Span | None:  # noqa: ARG002 - like jobs ran where this one may
+        """From a start to the end."""
+        if job.number not in self._lasts:
+            found = self._session.get(Job, job.number)
+            if found is None:
+                return None
+            self._lasts |= waiting_durations(self._session, self._durations, [found])
+        return span(self._lasts[job.number])
+
+    def left(self, running: Running, now: float) -> Span | None:  # noqa: ARG002 - as of this transaction
+        """From now to the end."""
+        if self._left is None:
+            self._left = {run.number: run.left for run in running_durations(self._session, self._durations)}
+        found = self._left.get(running.number)
+        return None if found is None else span(found)
 
 
 def past_durations(session: Session) -> Durations:
@@ -94,19 +125,21 @@ def _checkpointed(session: Session, ids: list[int]) -> dict[int, float]:
     return {number: min(1.0, float(share)) for number, share in rows if share is not None}
 
 
-def running_durations(session: Session, known: Durations) -> list[Run]:
-    """How long each job that is placed or runs goes on."""
+def running_durations(session: Session, known: Durations, numbers: Sequence[int] | None = None) -> list[Run]:
+    """How long each job that is placed or runs goes on; only these jobs, if given."""
     now = func.clock_timestamp()
     ran = func.extract("epoch", now - Attempt.claimed_at)
     stepped = func.extract("epoch", Attempt.progressed_at - Attempt.first_step_at)
-    rows = session.execute(
+    statement = (
         select(Job, Attempt, ran, stepped)
         .join(Attempt, Attempt.job_number == Job.number)
         .where(Attempt.state != AttemptState.ENDED)
         .order_by(Job.number)
     )
+    if numbers is not None:
+        statement = statement.where(Job.number.in_(numbers))
     found = []
-    for job, attempt, ran_seconds, stepped_seconds in rows:
+    for job, attempt, ran_seconds, stepped_seconds in session.execute(statement):
         own = pace(attempt.progress, attempt.resumed_step, _number(stepped_seconds))
         left = known.left(like_job(job, attempt.device), _number(ran_seconds) or 0.0, own)
         found.append(Run(job.number, left))

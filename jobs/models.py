@@ -2,6 +2,7 @@
 
 from stoker.jobs.base import Base
 from stoker.jobs.tables_content import Blob, BlobChunk, Chunk, CodeSnapshot, Dataset
+from stoker.jobs.tables_estimates import Estimate
 from stoker.jobs.tables_fleet import Device, Incarnation, Worker, WorkerData
 from stoker.jobs.tables_people import IdempotencyKey, Pool, Secret, Team, TeamQuota, Token, Usage, User
 from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Output, Predictions, Result, Sprite
@@ -19,6 +20,7 @@ __all__ = [
     "Dataset",
     "Dependency",
     "Device",
+    "Estimate",
     "Event",
     "IdempotencyKey",
     "Incarnation",

@@ -38,6 +38,7 @@ class Job(Base):
         ),
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
+        Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_code", "team_id", "code_sha256", "number", postgresql_where=text("code_sha256 IS NOT NULL")),
         ForeignKeyConstraint(["team_id", "code_sha256"], [CodeSnapshot.team_id, CodeSnapshot.sha256]),
     )

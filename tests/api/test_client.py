@@ -79,7 +79,7 @@ def test_a_job_is_a_future(server: Server, client: Client) -> None:
     found = job.predictions(wrong=True)
     assert (found.count, len(found), found.accuracy) == (4, 1, 0.75)
     assert [(item.label, item.predicted, item.correct) for item in found] == [("dog", "cat", False)]
-    assert job.reason()["code"] == "succeeded"
+    assert job.why()["code"] == "succeeded"
     with pytest.raises(NotFound):
         _ = job.checkpoints.latest
 

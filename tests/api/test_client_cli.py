@@ -47,7 +47,7 @@ def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 def test_the_way_of_a_job_as_a_user_sees_it(server: Server, run: Run) -> None:
     shown = run("train", *SMALL, "--name", HOSTILE, "--tag", "a", "--epochs", "3")
-    assert shown.stdout.startswith(f"1 queued  {HOSTILE}  #1 in queue: ")
+    assert shown.stdout.startswith(f"1 queued  {HOSTILE}  #1 in queue, starts at once")
     assert shown.stdout.splitlines()[1].endswith("/jobs/1")
     waiting = document(run("why", "1", "--json"))
     assert waiting["position"] == 1

@@ -1,0 +1,130 @@
+"""Estimates that were told: recorded, compared with what came, and corrected by that."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session
+
+from stoker.jobs.models import Estimate, Job
+from stoker.jobs.outlook import Outlook
+
+PAST_DAYS, PAST_ESTIMATES = 14, 500
+LEAST_SECONDS = 60.0  # a shorter wait says nothing about an estimate
+ENOUGH = 20  # waits, before what came corrects what is told
+AGAIN_SECONDS, MOST_EACH = 600.0, 20  # of one job are recorded
+
+
+@dataclass(frozen=True, slots=True)
+class PastError:
+    """How good the estimates of starts were."""
+
+    waits: int  # that could be compared
+    median_error: float | None  # share of the true wait
+    bias: float | None  # median of what was told, less what came, as a share of it; above 0: told too late
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What came, of what was told: percentiles of true wait by estimated wait."""
+
+    low: float = 0.6
+    middle: float = 1.0
+    high: float = 1.8
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> "Correction":
+        """Learn from past waits; from too few nothing."""
+        if len(ratios) < ENOUGH:
+            return cls()
+        cuts = statistics.quantiles(ratios, n=10)
+        return cls(cuts[0], statistics.median(ratios), cuts[8])
+
+    def apply(self, outlook: Outlook) -> Outlook:
+        """The outlook as experience has it: shifted by the usual error, with a range that held nine times of ten."""
+        if not outlook.start_seconds:
+            return outlook
+        start = outlook.start_seconds
+        shift = start * (self.middle - 1)
+        high = outlook.start_high_seconds
+        return replace(
+            outlook,
+            start_seconds=start * self.middle,
+            start_low_seconds=min(outlook.start_low_seconds * self.middle, start * self.low),
+            start_high_seconds=None if high is None else max(high * self.middle, start * self.high),
+            end_seconds=None if outlook.end_seconds is None else outlook.end_seconds + shift,
+        )
+
+
+def correction(session: Session) -> Correction:
+    """What past waits teach."""
+    return Correction.of([row.came / row.raw_seconds for row in _past(session) if row.raw_seconds >= 1.0])
+
+
+def past_error(session: Session) -> PastError:
+    """How good the first estimate of each job was that has started in the last two weeks."""
+    errors = [(row.told - row.came) / row.came for row in _past(session)]
+    if not errors:
+        return PastError(0, None, None)
+    return PastError(len(errors), statistics.median(map(abs, errors)), statistics.median(errors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    told: float
+    raw_seconds: float
+    came: float
+
+
+def _past(session: Session) -> list[_Wait]:
+    """The first estimate of each job, and how long it waited from then on, in seconds."""
+    came = func.extract("epoch", Job.started_at - Estimate.made_at)
+    rows = session.execute(
+        select(func.extract("epoch", Estimate.start_at - Estimate.made_at), Estimate.raw_seconds, came)
+        .join(Job, Job.number == Estimate.job_number)
+        .where(Estimate.made_at > func.now() - text(f"interval '{PAST_DAYS} days'"), came >= LEAST_SECONDS)
+        .ext(distinct_on(Estimate.job_number))
+        .order_by(Estimate.job_number.desc(), Estimate.id)
+        .limit(PAST_ESTIMATES)
+    )
+    return [_Wait(float(told), float(raw), float(true)) for told, raw, true in rows]
+
+
+def record(session: Session, now: datetime, told: Iterable[tuple[int, Outlook, float]]) -> None:
+    """Record what is told of jobs: number, outlook, and the wait before it was corrected.
+
+    Of one job at most one in ten minutes, and twenty in all.
+    """
+    wanted = {number: (outlook, raw) for number, outlook, raw in told if outlook.start_seconds is not None}
+    if not wanted:
+        return
+    known = session.execute(
+        select(Estimate.job_number, func.count(), func.max(Estimate.made_at))
+        .where(Estimate.job_number.in_(wanted))
+        .group_by(Estimate.job_number)
+    )
+    for number, count, latest in known:
+        if count >= MOST_EACH or now - latest < timedelta(seconds=AGAIN_SECONDS):
+            del wanted[number]
+    session.add_all(_row(number, now, *found) for number, found in wanted.items())
+    session.flush()
+
+
+def _row(number: int, now: datetime, outlook: Outlook, raw: float) -> Estimate:
+    def at(seconds: float | None) -> datetime | None:
+        return None if seconds is None else now + timedelta(seconds=seconds)
+
+    start = outlook.start_seconds or 0.0
+    return Estimate(
+        job_number=number,
+        made_at=now,
+        position=outlook.position,
+        start_at=now + timedelta(seconds=start),
+        raw_seconds=raw,
+        start_low_at=now + timedelta(seconds=min(outlook.start_low_seconds, start)),
+        start_high_at=at(outlook.start_high_seconds),
+        end_at=at(outlook.end_seconds),
+    )
