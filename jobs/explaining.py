@@ -16,10 +16,10 @@ from stoker.jobs.lifecycle import FINAL, State
 from stoker.jobs.models import Dependency, Job, Team, User
 from stoker.jobs.prospects import NEW, Ahead, Expected, Foresight, Prospect
 from stoker.jobs.reasons import BROKER_DOWN, NEXT
+from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.shares import counted
 from stoker.jobs.situation import Candidate, Situation
 from stoker.jobs.spec import PRIORITIES, JobSpec
-from stoker.jobs.submissions import refuse_unrunnable
 from stoker.jobs.told import PastError, past_error
 from stoker.jobs.visibility import visible
 from stoker.jobs.window import demand_of
@@ -199,7 +199,7 @@ def foretell(session: Session, caller: Caller, spec: JobSpec, foresight: Foresig
 
     Raises Unrunnable when no worker could ever run it.
     """
-    refuse_unrunnable(session, spec)
+    refuse_unrunnable(session, spec, caller.team_id)
     document: dict[str, Any] = spec.document()
     job = Candidate(
         NEW,
