@@ -11,7 +11,7 @@ from stoker.api.health import ADDRESSES
 from tests.api.conftest import People
 from tests.support.finished_job import FakeWorker, finished
 
-FILLED = {"number": "1", "index": "0", "checkpoint_id": "1", "name": "w1", "token_id": "1"}
+FILLED = {"path": "a", "code": "a", "number": "1", "index": "0", "checkpoint_id": "1", "name": "w1", "token_id": "1"}
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -36,8 +36,9 @@ def test_every_route_wants_a_token(app: FastAPI, stranger: TestClient) -> None:
     assert ("POST", "/api/v1/jobs") in guarded
     assert ("GET", "/api/v1/openapi.json") in guarded
     for method, path in guarded:
-        answer = stranger.request(method, path.format(**FILLED))
-        assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated"), (method, path)
+        answer = stranger.request(method, path.replace(":path}", "}").format(**FILLED))
+        assert answer.status_code == 401, (method, path)
+        assert method == "HEAD" or answer.json()["code"] == "not_authenticated", (method, path)  # it has no body
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
