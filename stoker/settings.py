@@ -55,6 +55,7 @@ class Settings:
     environment_seconds: float = 1800.0  # most that making one may take
     environment_bytes: int = 10 * 10**9  # most that one may hold
     output_bytes: int = 10 * 10**9  # most that is kept of one attempt's output files
+    memory_limit: str = field(default="kill", metadata={"choices": ("kill", "record")})  # what resources.memory is
     readable: str | None = None  # folders of the host that jobs may read, separated by colons
 
     lease_seconds: float = 15.0  # a silent worker's jobs are taken away after this

@@ -20,7 +20,8 @@ from stoker.workers.sandbox import Confinement
 _PROGRAMS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/alternatives")
 _CONFIGURATION = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/fonts"),
-    *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/mime.types", "/etc/nsswitch.conf"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem"),
+    *("/etc/ca-certificates", "/etc/crypto-policies", "/etc/mime.types", "/etc/nsswitch.conf"),
     *("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols"),
 )
 _MACHINE = (
@@ -79,6 +80,7 @@ class Bounds:
         scratch: Path,
         *,
         network: bool = False,
+        cpus: float = 1,
         memory_bytes: int | None = None,
         read_only: Iterable[str | Path] = (),
         read_write: Iterable[str | Path] = (),
@@ -98,6 +100,7 @@ class Bounds:
             read_write=(str(scratch), *map(str, read_write)),
             network=network,
             memory_bytes=memory_bytes,
+            processes=sandbox.tasks(cpus),
             devices=devices,
             listable=(str(_package().parent),),
         ).to_document()

@@ -96,6 +96,7 @@ class Decoding:
             confinement=preparation.bounds.confinement(
                 folder,
                 network=downloads is not None,
+                cpus=claimed.spec.resources.cpus,
                 memory_bytes=claimed.spec.resources.memory,
                 read_only=[source.source] if source.source else [],
                 read_write=[downloads] if downloads else [],
@@ -111,6 +112,7 @@ def take(made: Path, folder: Path, path: Path) -> None:
     found = made.lstat()
     if made.parent.resolve() != folder.resolve() / made.parent.relative_to(folder) or not stat.S_ISREG(found.st_mode):
         raise DataDamaged(made.name)
+    os.chown(made, os.geteuid(), os.getegid())
     try:
         made.replace(path)
     except OSError as error:

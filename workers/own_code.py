@@ -117,6 +117,7 @@ class OwnCode:
             confinement=self.preparation.bounds.confinement(
                 self.scratch,
                 network=claimed.spec.network == "open",
+                cpus=claimed.spec.resources.cpus,
                 memory_bytes=claimed.spec.resources.memory,
                 read_only=[*self.read_only, *self.interpreter.folders],
                 devices=self.preparation.inventory.files(claimed.device_uuids),

@@ -1,5 +1,6 @@
 """Processes as Linux knows them: identities that survive pid reuse, descendants, death ties."""
 
+import collections
 import contextlib
 import ctypes
 import os
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_GET_PDEATHSIG = 2
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -30,6 +32,14 @@ def die_with(parent_pid: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(113)
+
+
+def dies_with() -> int:
+    """The parent with which this process was asked to die; 0: it was not."""
+    number = ctypes.c_int(0)
+    if _LIBC.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_GET_PDEATHSIG)")
+    return os.getppid() if number.value else 0
 
 
 def set_title(title: str) -> None:
@@ -75,15 +85,16 @@ def children(pid: int) -> list[int]:
             found += map(int, (task / "children").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
         if pid == os.getpid():  # a kernel without CONFIG_PROC_CHILDREN, not a process that ended
-            return [other for other in _all() if _parent(other) == pid]
+            return [other for other in _all() if parent(other) == pid]
     return found
 
 
 def descendants(pid: int) -> Iterator[int]:
     """The children of a process, their children, and so on: parents before children."""
-    for child in children(pid):
-        yield child
-        yield from descendants(child)
+    found = collections.deque(children(pid))
+    while found:  # not by recursion: a job may make a chain of any length
+        yield found[0]
+        found.extend(children(found.popleft()))
 
 
 def signal_tree(pid: int, number: int) -> None:
@@ -116,7 +127,8 @@ def _all() -> Iterator[int]:
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
 
 
-def _parent(pid: int) -> int | None:
+def parent(pid: int) -> int | None:
+    """The parent of a process; None: there is no such process."""
     try:
         return int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):

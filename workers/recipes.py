@@ -56,6 +56,7 @@ class Recipe:
             confinement=preparation.bounds.confinement(
                 self.scratch,
                 network=claimed.spec.network == "open",
+                cpus=claimed.spec.resources.cpus,
                 memory_bytes=claimed.spec.resources.memory,
                 read_only=[self.source.prepared] if self.source.prepared else [],
                 devices=preparation.inventory.files(claimed.device_uuids),

@@ -176,7 +176,7 @@ class Runner:
             "device": self._machine(run),
             "driver": self.inventory.driver() if run.claimed.device == "gpu" else None,
         }
-        return Usage(None, sight.gpu_bytes, sight.cpu_seconds, software)
+        return Usage(sight.peak_memory_bytes or None, sight.gpu_bytes, sight.cpu_seconds, software)
 
     def _machine(self, run: Run) -> str:
         return host.machine(run.claimed.device, self.membership.offer.devices, self.membership.offer.cpu_model)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from stoker.errors import ConfinementUnavailable
-from stoker.workers import landlock, privileges, seccomp
+from stoker.workers import landlock, privileges, processes, seccomp
 from stoker.workers.seccomp import Architecture, Program
 
-PROCESSES = 1024  # tasks, threads among them
+TASKS, TASKS_PER_CPU = 128, 32  # processes and threads: few enough that the worker can still count and kill them all
+BEYOND = 32  # so many more the kernel lets it start, for the watch to see that it wants more
 OPEN_FILES = 65_536
 FILE_BYTES = 64 * 2**30  # of one file
 ADDRESSES_BYTES = 64 * 2**30  # beside four times a job's memory: only what no job of its size can mean is refused
@@ -36,7 +37,7 @@ class Confinement:
     read_write: tuple[str, ...]  # also write, make, remove; no device files, no sockets
     network: bool  # TCP and UDP to anywhere; without it no socket at all but a socketpair
     memory_bytes: int | None  # what the job asked for; None: no limit
-    processes: int = PROCESSES
+    processes: int = TASKS + TASKS_PER_CPU  # and threads
     file_bytes: int = FILE_BYTES
     open_files: int = OPEN_FILES
     devices: tuple[str, ...] = ()  # device files of its GPUs: read, write, ioctl
@@ -51,6 +52,11 @@ class Confinement:
         """Read what ``to_document`` made."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         return cls(**values)
+
+
+def tasks(cpus: float) -> int:
+    """How many processes and threads a job with so many processors may have."""
+    return TASKS + round(TASKS_PER_CPU * cpus)
 
 
 @functools.cache
@@ -81,9 +87,11 @@ def confine(confinement: Confinement) -> None:
     if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - the quickest way to count
         raise ConfinementUnavailable("this process has threads, which would stay outside")
     try:
-        filter_ = _filter(version, arch, network=confinement.network)
+        filter_, died_with = _filter(version, arch, network=confinement.network), processes.dies_with()
         _limit(confinement)
-        privileges.give_up()
+        privileges.give_up(confinement.read_write)
+        if died_with:
+            processes.die_with(died_with)  # forgotten by the kernel at a change of user
         landlock.restrict(version, _rules(confinement), tcp=confinement.network)
         seccomp.install(filter_, arch)
     except (OSError, ValueError) as error:
@@ -119,9 +127,7 @@ def _limit(confinement: Confinement) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: confinement.file_bytes,
         resource.RLIMIT_NOFILE: confinement.open_files,
-        # Counted over all processes of the user, so that one job could starve another: it only stops what grows
-        # faster than the watch over the job looks (``consumption``). The kernel exempts root.
-        resource.RLIMIT_NPROC: _tasks_of_the_machine() + confinement.processes,
+        resource.RLIMIT_NPROC: _tasks(confinement),
     }
     if confinement.memory_bytes and not confinement.devices:  # CUDA maps many times what it uses
         limits[resource.RLIMIT_AS] = 4 * confinement.memory_bytes + ADDRESSES_BYTES
@@ -131,8 +137,15 @@ def _limit(confinement: Confinement) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _tasks_of_the_machine() -> int:
-    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+def _tasks(confinement: Confinement) -> int:
+    """How many processes and threads the job's user may have.
+
+    Root's jobs are users of their own. An ordinary user's jobs share theirs with all that it runs: a job is given what
+    runs now besides, so that it does not starve; the watch (``consumption``) counts exactly, this stops what grows
+    faster than that looks.
+    """
+    others = 0 if os.geteuid() == 0 else int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    return others + confinement.processes + BEYOND
 
 
 def _ancestors() -> Iterator[int]:

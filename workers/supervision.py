@@ -10,7 +10,8 @@ from typing import Any
 
 from stoker.log import Events
 from stoker.settings import Settings
-from stoker.workers import host
+from stoker.workers import host, sandbox
+from stoker.workers.consumption import Consumption
 from stoker.workers.logfile import LogFile
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Run
@@ -42,6 +43,8 @@ class Limit(Enum):
 
     TIME = "time_limit"
     STALLED = "stalled"
+    MEMORY = "host_out_of_memory"
+    PROCESSES = "user_error"
 
 
 @dataclass(slots=True)
@@ -58,6 +61,10 @@ class Sight:
     lost: str | None = None  # why it ended by no fault of its own
     pid: int = 0
     memory_kills: int = 0  # processes that the kernel killed for want of memory, meanwhile
+    peak_memory_bytes: int = 0  # of all its processes together; 0: it ended before it was looked at
+    memory_limit_bytes: int = 0
+    tasks_limit: int = 0
+    tasks: int = 0  # processes and threads, at the last look
     last_lines: str = ""
     printed: str = ""  # the end of its log
     cpu_seconds: float = 0.0  # of it and all below it
@@ -83,7 +90,12 @@ class Supervision:
         self._settings, self._on_first_step, self._meter = settings, on_first_step, meter
         self._own_code = run.claimed.spec.code is not None
         self._heard = False  # whether it has ever said anything
-        self.sight = Sight(memory_kills=host.out_of_memory_kills())
+        resources = run.claimed.spec.resources
+        self.sight = Sight(
+            memory_kills=host.out_of_memory_kills(),
+            memory_limit_bytes=resources.memory,
+            tasks_limit=sandbox.tasks(resources.cpus),
+        )
         self._moved = self._active()
         self._position: tuple[Any, ...] = ()  # the progress that moved last
         self._first_step_due = False
@@ -91,6 +103,7 @@ class Supervision:
         self._steps: dict[Step, float] = {}  # what is still to be done to stop it, and when (monotonic)
         self._next_log = 0.0
         self._told = 0  # refusals that were passed on
+        self._consumption = Consumption()
 
     def watch(self) -> Sight:
         """Watch until the end.
@@ -103,6 +116,7 @@ class Supervision:
             self._answer()
             self._measure()
             self._check_limits()
+            self._check_consumption()
             self._act()
             self._write()
         self._finish()
@@ -114,7 +128,7 @@ class Supervision:
         return now - self._run.frozen_seconds - self._trainer.time_frozen(now)
 
     def _wait_seconds(self) -> float:
-        waits = [LONGEST_WAIT_SECONDS]
+        waits = [LONGEST_WAIT_SECONDS, self._consumption.due - time.monotonic()]
         if self._steps:
             waits.append(min(self._steps.values()) - time.monotonic())
         if not self._report.empty:
@@ -191,6 +205,16 @@ class Supervision:
         elif active - self._moved > self._run.claimed.spec.stall_timeout:
             self.sight.limit = Limit.STALLED
             self._plan({Step.STACKS: 0.0, Step.KILL: STACKS_SECONDS})
+
+    def _check_consumption(self) -> None:
+        seen, limit = self._consumption, self.sight.memory_limit_bytes
+        if not self._trainer.pid or self._trainer.status is not None or time.monotonic() < seen.due:
+            return
+        over = seen.look(self._trainer.pid, limit) and self._settings.memory_limit == "kill"
+        self.sight.peak_memory_bytes, self.sight.tasks = seen.peak_bytes, seen.tasks
+        if self.sight.limit is None and (over or seen.tasks > self.sight.tasks_limit):
+            self.sight.limit = Limit.MEMORY if over else Limit.PROCESSES
+            self._plan({Step.KILL: 0.0})
 
     def _plan(self, steps: dict[Step, float]) -> None:
         """Plan steps, in seconds from now; what is planned already is only ever hastened."""

@@ -52,7 +52,7 @@ def judge(asked: Asked, sight: Sight) -> Ending:
         return Ending(Outcome.LOST, failure.klass, failure=failure)
     if asked in REASONS and sight.failure is None and not _died_by_itself(sight):
         return Ending(Outcome.PREEMPTED, REASONS[asked])
-    failure = _limit(sight.limit) if sight.limit else _failure(sight)
+    failure = _limit(sight.limit, sight) if sight.limit else _failure(sight)
     return Ending(Outcome.FAILED, failure.klass, failure=failure)
 
 
@@ -80,9 +80,19 @@ def _died_by_itself(sight: Sight) -> bool:
     return sight.status is not None and sight.status > 0
 
 
-def _limit(limit: Limit) -> Failure:
+def _limit(limit: Limit, sight: Sight) -> Failure:
     if limit is Limit.TIME:
         return Failure("time_limit", "it ran longer than its time_limit")
+    if limit is Limit.MEMORY:
+        held, allowed = sight.peak_memory_bytes / 1e9, sight.memory_limit_bytes / 1e9
+        return Failure("host_out_of_memory", f"its processes held {held:.2f} GB; resources.memory is {allowed:.2f} GB")
+    if limit is Limit.PROCESSES:
+        evidence = f"it had {sight.tasks:,} processes and threads; a job of its size may have {sight.tasks_limit:,}"
+        return Failure(
+            "user_error",
+            evidence,
+            "start fewer at a time, wait for those that have ended, or ask for more resources.cpus",
+        )
     return Failure("stalled", "it made no progress for its stall_timeout; its stacks are at the end of the log")
 
 

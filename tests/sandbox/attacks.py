@@ -377,8 +377,7 @@ def call_by_another_number(targets: dict[str, Any]) -> object:
 
 @attack
 def become_somebody_else(targets: dict[str, Any]) -> object:
-    own = os.getuid()
-    return os.setuid(4711 if own != 4711 else 4712)
+    return os.setuid(0 if os.getuid() else 4711)
 
 
 @attack

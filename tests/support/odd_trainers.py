@@ -200,6 +200,38 @@ def flood(trainer: Trainer) -> int:
     return trainer.succeed()
 
 
+def hoard(trainer: Trainer) -> int:
+    """Hold more and more memory, 10 MB at a time, in two processes."""
+    trainer.say(type="first_step", seconds=time.time())
+    os.fork()
+    held = []
+    while True:
+        held.append(b"x" * 10_000_000)
+        time.sleep(0.005)
+
+
+def bomb(trainer: Trainer) -> int:
+    """Fork without end, each into a session of its own; stop where nothing else does, before the machine does."""
+    trainer.say(type="first_step", seconds=time.time())
+    while int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]) < 2000:
+        try:
+            if os.fork() == 0:
+                os.setsid()
+        except BlockingIOError:
+            time.sleep(0.001)
+    return 1
+
+
+def chain(trainer: Trainer) -> int:
+    """Fork children of children, 300 deep, then wait to be found."""
+    trainer.say(type="first_step", seconds=time.time())
+    for _ in range(300):
+        if os.fork():
+            break
+    while True:
+        time.sleep(60)
+
+
 BEHAVIOURS: list[Callable[[Trainer], int]] = [
     succeed,
     stubborn,
@@ -213,6 +245,9 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
     flood,
     killed_once,
     device_error,
+    hoard,
+    bomb,
+    chain,
 ]
 
 

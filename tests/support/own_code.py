@@ -15,7 +15,7 @@ from stoker.jobs.vault import Vault
 from tests.support.queue import Queue
 
 Files = Mapping[str, str | bytes]
-SMALL = {"cpus": 0.1, "memory": 2 * 10**8}
+SMALL = {"cpus": 0.1, "memory": 10**9}  # an interpreter of its own holds torch for itself
 
 
 def tar_of(files: Files, executable: tuple[str, ...] = ()) -> bytes:

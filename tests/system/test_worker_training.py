@@ -81,9 +81,10 @@ def test_where_forked_children_cannot_train_each_trainer_is_a_fresh_process(real
     assert real.workers[-1].wait(60) == 0
     real.started("fresh", "tests.support.unforkable_worker")
     assert "trainers_start_fresh" in real.log("fresh")
-    good = real.submit(train={"dataset": "digits", "epochs": 1})
+    own_torch = {"cpus": 1, "memory": 10**9}  # not shared with the fork server: it counts as the job's
+    good = real.submit(train={"dataset": "digits", "epochs": 1}, resources=own_torch)
     assert real.wait_final(good, 120).state == State.SUCCEEDED
-    long = real.submit(train=LONG)
+    long = real.submit(train=LONG, resources=own_torch)
     real.wait_progress(long, 60)
     real.cancel(long)
     assert real.wait_final(long, 30).state == State.CANCELLED
