@@ -155,6 +155,8 @@ class Runner:
         Raises AttemptClosed, Interrupted, and what ``cut_short`` takes.
         """
         self.bounds.check_network(run.claimed.spec.network)
+        if self.bounds.unconfined:
+            report.note(self.bounds.banner)
         try:
             with self.kinds.of(run, scratch, report, lambda order: self._watch(run, order, report)[0]) as kind:
                 sight, storing = self._watch(run, kind.order(), report)

@@ -84,6 +84,8 @@ class Worker:
 
         Raises NameTaken, StackError, and what the database raises when it cannot be reached at all.
         """
+        if self._bounds.banner:
+            events.warning("confinement_incomplete", banner=self._bounds.banner)
         processes.adopt_orphans()
         self._fork_server.start()
         try:
