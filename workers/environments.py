@@ -2,11 +2,13 @@
 
 An environment sees the worker's own packages through a .pth file; pip, which runs below the fork server like any
 trainer, adds what is missing beside them. It lies in the cache under a hash of all that decides what is in it.
+
+What pip installs runs its own code, and is trusted as little as a job: it writes the environment and a folder of its
+own, nothing that the worker opens later. Where the hash does not cover the code, pip does not see the code.
 """
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -18,13 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from stoker.errors import Unavailable
 from stoker.settings import Settings
 from stoker.training import cache
 from stoker.training.failure import TrainingFailed
-from stoker.workers import execution
+from stoker.workers import execution, pip
 from stoker.workers.bounds import Bounds
 from stoker.workers.ends import end
 from stoker.workers.findings import FindingsRefused, read_limited
@@ -36,53 +37,15 @@ from stoker.workers.runs import Run
 from stoker.workers.trainers import ForkServer, Trainer
 
 FORMAT = 1  # part of the hash
-PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", f"{sys.prefix}/pip.conf")
-SYSTEM_FILES = ("/etc/os-release", "/etc/lsb-release", "/etc/debian_version")  # pip tells its index about them
-COMPLETE = "complete"  # a file in each environment that was made to its end
 PINNED = ("torch", "torchvision", "torchaudio", "triton")  # never made anew: gigabytes, and fit for this machine
-PIP_OPTIONS = (
-    "--no-input",
-    "--no-color",
-    "--no-cache-dir",
-    "--progress-bar=off",
-    "--no-warn-script-location",
-    "--disable-pip-version-check",
-)
 REQUIREMENTS_LIMIT_BYTES = 10**6
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 2.0
 LAST_LINES = 15
-_OF_THE_CODE = re.compile(r"^\s*-|[/\\]", re.MULTILINE)  # an option, or a path: other files may decide too
-_ADDRESS = re.compile(r"\b[a-z+]+://\S*?([^/\s]*)(?=[\s)]|$)", re.IGNORECASE)
-_HOST = re.compile(r"host='[^']*'")
-_PROCESSED = re.compile(r"^(\s*Processing )\S*/", re.MULTILINE)
-_WHERE = re.compile(r"^(Looking in (indexes|links):).*$", re.MULTILINE)
-
-
-def hide_addresses(text: str) -> str:
-    """What pip prints, without the places where this worker finds packages."""
-    text = _PROCESSED.sub(r"\1…/", _WHERE.sub(r"\1 …", text))
-    return _HOST.sub("host='…'", _ADDRESS.sub(r"…/\1", text))
-
-
-def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where pip finds packages, as the worker's own environment says."""
-    found = {name: value for name, value in environ.items() if name.startswith("PIP_")}
-    home = Path(environ.get("HOME", "/"))
-    for place in (home / ".config/pip/pip.conf", home / ".pip/pip.conf"):
-        if place.is_file():
-            found.setdefault("PIP_CONFIG_FILE", str(place))
-    return found
-
-
-def package_sources(environment: Mapping[str, str]) -> list[str]:
-    """What pip reads of this machine: its configuration, and the folders and files that are named there."""
-    files = [*PIP_FILES, *([environment["PIP_CONFIG_FILE"]] if "PIP_CONFIG_FILE" in environment else [])]
-    said = [value for name, value in environment.items() if name.startswith("PIP_")]
-    said += [Path(name).read_text(errors="replace") for name in files if os.access(name, os.R_OK)]
-    words = " ".join(said).replace("=", " ").split()
-    named = [urlsplit(word).path if word.startswith("file:") else word for word in words]
-    return [*SYSTEM_FILES, *files, *(path for path in named if path.startswith("/"))]
+# An option, a path or an archive: other files of the code decide too
+_OF_THE_CODE = re.compile(
+    r"^\s*[-.]|[/\\]|\.(whl|zip|tar|t?gz|tbz|txz|tlz|bz2|xz|lz|lzma)\b", re.MULTILINE | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +58,22 @@ class Building:
     digest: str  # of the code
     scratch: Path
     report: Report
+
+    @property
+    def room(self) -> Path:
+        """Where pip works: a folder that nothing reads once it has ended."""
+        return self.scratch / "environment"
+
+    def text(self) -> str:
+        """What the file of requirements says.
+
+        Raises TrainingFailed (``environment_failed``).
+        """
+        try:
+            return read_limited(self.code, self.requirements, REQUIREMENTS_LIMIT_BYTES).decode()
+        except (FindingsRefused, UnicodeDecodeError) as error:
+            fix = "name a file of the code in environment.requirements (is it left out by .gitignore or .stokerignore?)"
+            raise _failed(f"the file of its requirements: {error}", fix) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,57 +96,69 @@ class Environments:
                 "this worker makes no environments (STOKER_ENVIRONMENTS=forbidden)",
                 "use what the worker has, carry the package along in the code, or ask its administrator",
             )
-        base = of_worker()
+        base, text = of_worker(), wanted.text()
         pins = {name: found for name, found in base.installed().items() if name in PINNED}
-        folder = self.settings.cache / "environments" / _key(wanted, pins)
+        folder = self.settings.cache / "environments" / _key(text, wanted.digest, pins)
         folder.parent.mkdir(parents=True, exist_ok=True)
         check = wanted.run.check
         _say(wanted, 0)
         with cache.locked(folder, check, shared=True):  # counts as a use: it is not removed between here and there
-            complete = (folder / COMPLETE).exists()
+            complete = _is_complete(folder)
         if not complete:
             with cache.locked(folder, check):
-                if not (folder / COMPLETE).exists():
-                    self._build(folder, base, pins, wanted)
+                if not _is_complete(folder):
+                    self._build(folder, base, pins, wanted, text)
             cache.trim(self.settings.cache, self.settings.cache_bytes, time.time())
         with cache.locked(folder, check, shared=True):
             yield _interpreter(folder, base)
 
-    def _build(self, folder: Path, base: Interpreter, pins: Mapping[str, str], wanted: Building) -> None:
+    def _build(self, folder: Path, base: Interpreter, pins: Mapping[str, str], wanted: Building, text: str) -> None:
         """Make an environment in its place, since it cannot be moved; the lock is held."""
+        _mark(folder).unlink(missing_ok=True)
         cache.remove_folder(folder)
-        venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
-        made = _interpreter(folder, base)
-        layers = "".join(f"{path}\n" for path in base.packages)
-        (made.packages[0] / "worker.pth").write_text(layers)
-        if (own := Path(sys.prefix) / "pip.conf").is_file():  # it holds for one environment only
-            shutil.copyfile(own, folder / "pip.conf")
-        constraints = wanted.scratch / "constraints.txt"
-        constraints.write_text("".join(f"{name}=={found}\n" for name, found in pins.items()))
-        self._install(folder, self._order(folder, made, constraints, wanted), wanted)
-        (folder / COMPLETE).touch()
+        try:
+            venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
+            made = _interpreter(folder, base)
+            layers = "".join(f"{path}\n" for path in base.packages)
+            (made.packages[0] / "worker.pth").write_text(layers)
+            if (own := Path(sys.prefix) / "pip.conf").is_file():  # it holds for one environment only
+                shutil.copyfile(own, folder / "pip.conf")
+            wanted.room.mkdir(mode=0o700)
+            constraints = "".join(f"{name}=={found}\n" for name, found in pins.items())
+            (wanted.room / "constraints.txt").write_text(constraints)
+            self._install(folder, self._order(folder, made, wanted, text), wanted)
+        except BaseException:
+            cache.remove_folder(folder)
+            raise
+        _mark(folder).touch()
 
-    def _order(self, folder: Path, made: Interpreter, constraints: Path, wanted: Building) -> Order:
-        arguments = ["-m", "pip", "install", *PIP_OPTIONS, "-c", str(constraints), "-r", wanted.requirements]
-        scratch = str(wanted.scratch)
-        variables = {**self.environment, "PATH": made.path, "HOME": scratch, "TMPDIR": scratch}
-        python = str(made.python)
+    def _order(self, folder: Path, made: Interpreter, wanted: Building, text: str) -> Order:
+        room, python = wanted.room, str(made.python)
+        writable, place, name = [folder], room / "requirements", Path(wanted.requirements).name
+        if _OF_THE_CODE.search(text):
+            writable, place, name = [folder, wanted.code], wanted.code, wanted.requirements
+        else:
+            place.mkdir()
+            (place / name).write_text(text)
+        # -I: nothing in the folder where pip is called passes for a module of pip's, or of Python's
+        arguments = ["-I", "-m", "pip", "install", *pip.OPTIONS, "-c", str(room / "constraints.txt"), "-r", name]
+        variables = {**self.environment, "PATH": made.path, "HOME": str(room), "TMPDIR": str(room)}
         return Order(
             id=str(wanted.run.id),
             task={
                 "kind": "script",
-                "start": execution.write(wanted.scratch, str(wanted.code), python, [python, *arguments], variables),
+                "start": execution.write(room, str(place), python, [python, *arguments], variables),
             },
             environment={},
-            scratch=scratch,
+            scratch=str(room),
             title=f"env {wanted.run.claimed.job_number}",
             deadline=wanted.run.deadline,
             confinement=self.bounds.confinement(
-                wanted.scratch,
+                room,
                 network=True,
                 memory_bytes=wanted.run.claimed.spec.resources.memory,
-                read_only=package_sources(self.environment),
-                read_write=[folder],
+                read_only=pip.package_sources(self.environment),
+                read_write=writable,
             ),
         )
 
@@ -176,7 +167,7 @@ class Environments:
 
         Raises TrainingFailed; what ``check`` raises. Nothing of it is left running.
         """
-        log = LogFile(wanted.scratch / "environment.log")
+        log = LogFile(wanted.room / "environment.log")
         trainer = self.fork_server.spawn(order, log.writer, wanted.run.check)
         wanted.run.attach(trainer)
         try:
@@ -199,15 +190,16 @@ class Environments:
             if now > measure_due:
                 measure_due = now + MEASURE_SECONDS
                 self._measure(folder, log)
-            wanted.report.log(hide_addresses(log.read()))
+            wanted.report.log(pip.hide_addresses(log.read()))
             _say(wanted, now - began)
             wanted.report.write_if_due()
-        wanted.report.log(hide_addresses(log.read_end()))
+        wanted.report.log(pip.hide_addresses(log.read_end()))
         if trainer.lost:
             raise Unavailable("the fork server")
         if trainer.status != 0:
             raise _failed(
-                hide_addresses(log.last_lines(LAST_LINES)) or f"pip ended with status {trainer.status}", _fix(log)
+                pip.hide_addresses(log.last_lines(LAST_LINES)) or f"pip ended with status {trainer.status}",
+                pip.fix(log.tail),
             )
         self._measure(folder, log)
 
@@ -219,7 +211,7 @@ class Environments:
 
     @staticmethod
     def _stopped(why: str, log: LogFile) -> TrainingFailed:
-        return _failed(f"the environment {why}; the last that pip said:\n{hide_addresses(log.last_lines(5))}", "")
+        return _failed(f"the environment {why}; the last that pip said:\n{pip.hide_addresses(log.last_lines(5))}", "")
 
 
 def _interpreter(folder: Path, base: Interpreter) -> Interpreter:
@@ -227,13 +219,17 @@ def _interpreter(folder: Path, base: Interpreter) -> Interpreter:
     return Interpreter(folder / "bin" / "python", (packages, *base.packages))
 
 
-def _key(wanted: Building, pins: Mapping[str, str]) -> str:
+def _mark(folder: Path) -> Path:
+    """A file beside each environment that was made to its end, where what is installed cannot write."""
+    return folder.with_name(f".{folder.name}.complete")
+
+
+def _is_complete(folder: Path) -> bool:
+    return folder.is_dir() and _mark(folder).exists()
+
+
+def _key(text: str, digest: str, pins: Mapping[str, str]) -> str:
     """A hash of all that decides what will be in an environment."""
-    try:
-        text = read_limited(wanted.code, wanted.requirements, REQUIREMENTS_LIMIT_BYTES).decode()
-    except (FindingsRefused, UnicodeDecodeError) as error:
-        fix = "name a file of the code in environment.requirements (is it left out by .gitignore or .stokerignore?)"
-        raise _failed(f"the file of its requirements: {error}", fix) from None
     decisive: dict[str, Any] = {
         "format": FORMAT,
         "requirements": text,
@@ -243,7 +239,7 @@ def _key(wanted: Building, pins: Mapping[str, str]) -> str:
         "pins": dict(pins),
     }
     if _OF_THE_CODE.search(text):
-        decisive["code"] = wanted.digest
+        decisive["code"] = digest
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -254,14 +250,3 @@ def _say(wanted: Building, seconds: float) -> None:
 
 def _failed(evidence: str, fix: str) -> TrainingFailed:
     return TrainingFailed("environment_failed", evidence, fix)
-
-
-def _fix(log: LogFile) -> str:
-    said = log.tail
-    if "conflict" in said and "torch" in said:
-        return "leave torch and what belongs to it out of the requirements: jobs use the worker's own"
-    if "No matching distribution" in said or "ResolutionImpossible" in said:
-        return "correct the name or the version in the requirements; not every package is there for every Python"
-    if "onnection" in said or "name resolution" in said:
-        return "the worker does not reach its package index: ask its administrator"
-    return "read what pip said, at the end of the log"

@@ -30,8 +30,12 @@ class Interpreter:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """All that it reads of itself."""
-        return (self.python.parents[1], *self.packages)
+        """All that it reads of itself.
+
+        Nothing inside its own prefix is named: what a package's installation made a link of would lead out of there.
+        """
+        prefix = self.python.parents[1]
+        return (prefix, *(folder for folder in self.packages if not folder.is_relative_to(prefix)))
 
     @property
     def path(self) -> str:

@@ -21,8 +21,9 @@ class LogFile:
     def __init__(self, path: Path, mask: Mask | None = None) -> None:
         """Make the file (0600); what ``mask`` takes out is never handed on."""
         self._mask = mask or Mask()
-        self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._reader = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | flags, 0o600)
+        self._reader = os.open(path, os.O_RDWR | flags)
         self._offset = 0
         self._kept = 0
         self._lost = 0  # bytes that were never read

@@ -23,11 +23,11 @@ from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, send
 from stoker.settings import Settings
-from stoker.workers import devices, flower, fresh, host, processes, tasks
+from stoker.workers import devices, flower, fresh, host, pip, processes, tasks
 from stoker.workers.bounds import Bounds
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
-from stoker.workers.environments import Environments, pip_environment
+from stoker.workers.environments import Environments
 from stoker.workers.flower import Announcements
 from stoker.workers.kinds import Kinds
 from stoker.workers.lease import LeaseKeeper
@@ -148,7 +148,7 @@ class Worker:
         preparation = Preparation(
             sessions(engine), self._inventory, visible, settings.cache, settings.cache_bytes, self._bounds
         )
-        builders = Environments(settings, self._fork_server, visible | pip_environment(self._environ), self._bounds)
+        builders = Environments(settings, self._fork_server, visible | pip.environment_of(self._environ), self._bounds)
         return Kinds(settings, preparation, builders)
 
     @staticmethod

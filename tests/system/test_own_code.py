@@ -225,6 +225,40 @@ def test_an_environment_is_made_once_and_layered_on_the_worker(own: Stage) -> No
     assert "installed" not in succeeded(own, again)
 
 
+def test_code_does_not_pass_for_pip_where_the_environment_is_shared(own: Stage) -> None:
+    hijack = "print('HIJACKED', flush=True)"
+    files = {"train.py": "", "requirements.txt": "numpy\n", "pip.py": hijack, "logging.py": hijack}
+    printed = succeeded(own, submit_script(own, files, environment={"requirements": "requirements.txt"}))
+    assert "already satisfied: numpy" in printed
+    assert "HIJACKED" not in printed
+
+
+def test_what_a_package_runs_at_its_installation_reaches_nothing_that_the_worker_opens(own: Stage) -> None:
+    backend = (
+        "import os, zipfile\n"
+        "def build_wheel(folder, *_):\n"
+        "    reached = []\n"
+        "    for name in ('output.log', 'run.json', 'start.json', 'output/x', 'home/x'):\n"
+        "        try:\n"
+        "            os.symlink('/etc/passwd', f'../../{name}')\n"
+        "            reached.append(name)\n"
+        "        except PermissionError:\n"
+        "            pass\n"
+        "    with zipfile.ZipFile(f'{folder}/hostile-1.0-py3-none-any.whl', 'w') as wheel:\n"
+        "        wheel.writestr('hostile.py', f'REACHED = {reached}')\n"
+        "        about = 'Metadata-Version: 2.1\\nName: hostile\\nVersion: 1.0\\n'\n"
+        "        wheel.writestr('hostile-1.0.dist-info/METADATA', about)\n"
+        "        wheel.writestr('hostile-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nTag: py3-none-any\\n')\n"
+        "        wheel.writestr('hostile-1.0.dist-info/RECORD', '')\n"
+        "    return 'hostile-1.0-py3-none-any.whl'\n"
+    )
+    project = '[build-system]\nrequires = []\nbuild-backend = "hostile"\nbackend-path = ["."]\n'
+    files = {"train.py": "import hostile; print('reached', hostile.REACHED)", "requirements.txt": "./hostile\n"}
+    files |= {"hostile/pyproject.toml": project, "hostile/hostile.py": backend}
+    printed = succeeded(own, submit_script(own, files, environment={"requirements": "requirements.txt"}))
+    assert "reached []" in printed
+
+
 def test_an_environment_that_cannot_be_made_says_what_pip_said(own: Stage) -> None:
     files = {"train.py": "", "requirements.txt": "./wheels/missing-1.0-py3-none-any.whl\n"}
     failure = failure_of(own, submit_script(own, files, environment={"requirements": "requirements.txt"}))

@@ -13,12 +13,12 @@ import pytest
 from stoker.errors import DataDamaged
 from stoker.settings import Settings
 from stoker.training.failure import TrainingFailed
-from stoker.workers import outputs, own_findings, unpacking
+from stoker.workers import outputs, own_findings, pip, unpacking
 from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Fake, Nothing
-from stoker.workers.environments import Building, Environments, hide_addresses, package_sources, pip_environment
+from stoker.workers.environments import Building, Environments
 from stoker.workers.findings import FindingsRefused
-from stoker.workers.interpreters import of_worker
+from stoker.workers.interpreters import Interpreter, of_worker
 from stoker.workers.logfile import LogFile
 from stoker.workers.masking import MASK, Mask
 from stoker.workers.tracebacks import EVIDENCE_LIMIT, explain
@@ -183,7 +183,7 @@ def test_what_pip_prints_names_no_place_where_packages_are_found() -> None:
         "WARNING: HTTPSConnectionPool(host='host.lab', port=443): Max retries exceeded\n"
         "Successfully installed tiny-1.0\n"
     )
-    shown = hide_addresses(said)
+    shown = pip.hide_addresses(said)
     assert "host.lab" not in shown
     assert "pw" not in shown
     assert "/opt" not in shown
@@ -195,11 +195,27 @@ def test_pip_is_told_where_packages_are_and_nothing_else(tmp_path: Path) -> None
     (tmp_path / ".config/pip").mkdir(parents=True)
     (tmp_path / ".config/pip/pip.conf").write_text("[global]\nfind-links = /opt/wheels\n  file:///srv/simple\n")
     environ = {"HOME": str(tmp_path), "PIP_INDEX_URL": "https://host.lab", "STOKER_DATABASE_URL": "secret"}
-    told = pip_environment(environ)
+    told = pip.environment_of(environ)
     assert told == {"PIP_INDEX_URL": "https://host.lab", "PIP_CONFIG_FILE": str(tmp_path / ".config/pip/pip.conf")}
-    read = package_sources(told)
+    read = pip.package_sources(told)
     assert {"/opt/wheels", "/srv/simple", told["PIP_CONFIG_FILE"]} <= set(read)
     assert not [path for path in read if "host.lab" in path]
+
+
+def test_what_an_installation_made_a_link_of_is_not_opened_to_its_job(tmp_path: Path) -> None:
+    packages = tmp_path / "environment/lib/python/site-packages"
+    packages.parent.mkdir(parents=True)
+    packages.symlink_to("/")
+    layered = Interpreter(tmp_path / "environment/bin/python", (packages, *of_worker().packages))
+    opened = [folder.resolve() for folder in layered.folders]
+    assert opened == [tmp_path / "environment", *(folder.resolve() for folder in of_worker().packages)]
+
+
+def test_a_log_is_never_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the worker")
+    (tmp_path / "output.log").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        LogFile(tmp_path / "output.log")
 
 
 def test_an_administrator_forbids_environments() -> None:
