@@ -15,7 +15,7 @@ from stoker.client.job import Job
 from stoker.client.screen import console, print_json, safe, safe_lines, say
 from stoker.client.summary import print_result
 from stoker.client.use import use_sentence
-from stoker.errors import NotFound
+from stoker.errors import NotFound, StokerError
 
 OWN = frozenset({"script", "notebook"})
 Show = Callable[[Event], None]
@@ -45,7 +45,10 @@ def _tell(job: Job, state: str, *, json_wanted: bool, events: bool) -> NoReturn:
     if json_wanted and not events:
         print_json(job.document)
     elif not json_wanted:
-        tell_end(job, state)
+        try:
+            tell_end(job, state)
+        except StokerError as error:  # the fate is known, and is the exit code
+            say(f"job {job.number} is {state}; what came out cannot be shown now: {error}")
     raise click.exceptions.Exit(fate(state))
 
 

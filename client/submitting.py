@@ -12,6 +12,7 @@ from stoker.client.forecasts import announced
 from stoker.client.job import Job
 from stoker.client.screen import amount, as_json, duration, print_json, safe, say
 from stoker.client.specfile import assign
+from stoker.errors import StokerError
 from stoker.jobs.spec import PRIORITIES, parse_spec
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -141,14 +142,25 @@ def _announce(job: Job, *, quiet: bool, json_wanted: bool) -> None:
     elif quiet:
         click.echo(job.number)
     else:
-        told = announced(job.why())  # the answer to a submit does not wait for the planner
+        told = _forecast(job)  # the answer to a submit does not wait for the planner
         click.echo(safe(f"{job.number} {job.document['state']}  {job.name}  {told}".rstrip()))
         click.echo(safe(job.url))
 
 
+def _forecast(job: Job) -> str:
+    """When it starts; empty if the server does not say: the submit has worked, whatever becomes of a question."""
+    try:
+        return announced(job.why())
+    except StokerError:
+        return ""
+
+
 def _tell_before(job: Job) -> None:
-    """Say what the same code and command used the last time, where it asked for much else."""
-    measured = job.usage()
+    """Say what the same code and command used the last time; if the server does not tell, nothing."""
+    try:
+        measured = job.usage()
+    except StokerError:
+        return
     if (before := measured.get("before")) is None:
         return
     used = [f"{amount(before['memory_bytes'])} of memory"] if before["memory_bytes"] else []

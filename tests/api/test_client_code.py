@@ -3,13 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import select, text
 
 from stoker.client.client import Client
-from stoker.errors import InvalidInput
+from stoker.client.job import Job as ClientJob
+from stoker.errors import InvalidInput, Unavailable
 from stoker.jobs import blobs
 from stoker.jobs.attempts import Ending, OutputRecord, Usage
 from stoker.jobs.lifecycle import Outcome
@@ -142,6 +143,21 @@ def test_the_result_of_own_code_is_called_its_own_word(run: Run, server: Server,
     silent = run("results", "2")
     assert (silent.exit_code, silent.stdout) == (0, "")
     assert "job 2 succeeded; it told no result" in silent.stderr
+
+
+def test_a_question_that_fails_changes_neither_a_submit_nor_a_fate(
+    run: Run, server: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> NoReturn:
+        raise Unavailable("the database")
+
+    for question in ("why", "usage", "output_items"):
+        monkeypatch.setattr(ClientJob, question, away)
+    asked = run("run", "--memory", "1GB", "--", "python", "train.py")
+    assert (asked.exit_code, asked.stdout.split()[:3]) == (0, ["1", "queued", "train"]), asked.stderr
+    finish(server, result={"accuracy": 0.5})
+    watched = run("watch", "1")
+    assert (watched.exit_code, "the database" in watched.stderr) == (0, True), watched.stderr
 
 
 def test_a_file_is_never_written_through_a_link(run: Run, server: Server, project: Path, tmp_path: Path) -> None:
