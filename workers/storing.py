@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,11 +31,24 @@ class Storing:
         """Store for one run; what it reported before a checkpoint is written before the checkpoint's row."""
         self._sessions, self._run, self._scratch, self._report = sessions, run, scratch, report
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="storing")
+        self._waiting: list[dict[str, Any]] = []  # announced checkpoints that are not being stored yet
+        self._lock = threading.Lock()  # of that list
         self.refused: list[str] = []  # for the job's log
 
     def checkpoint(self, message: dict[str, Any]) -> None:
-        """Store a checkpoint that the trainer announced, in the order of the announcements."""
-        self._pool.submit(self._store_checkpoint, message)
+        """Store a checkpoint that the trainer announced, in the order of the announcements.
+
+        Who announces faster than the database stores would have a stop wait for all of them: what would be let go of
+        again, because of those that wait behind it, is not stored at all.
+        """
+        rules = self._run.claimed.spec.checkpoint
+        with self._lock:
+            announced = [*self._waiting, message]
+            self._waiting = worth_storing(announced, rules.keep_latest, rules.keep_best)
+            paths = {one["path"] for one in announced} - {one["path"] for one in self._waiting}
+        for path in paths:
+            (self._scratch / path).unlink(missing_ok=True)
+        self._pool.submit(self._store_next)
 
     def finish(self) -> None:
         """Wait until everything is stored; what could not be was reported."""
@@ -80,6 +94,12 @@ class Storing:
                 kept.append(OutputRecord(path, stored.blob_id, stored.size))
         return tuple(kept), notes
 
+    def _store_next(self) -> None:
+        with self._lock:
+            message = self._waiting.pop(0) if self._waiting else None
+        if message is not None:
+            self._store_checkpoint(message)
+
     def _store_checkpoint(self, message: dict[str, Any]) -> None:
         try:
             self._store_verified(message)
@@ -124,3 +144,12 @@ class Storing:
 
     def _repeat(self, work: Callable[[Session], T], what: str) -> T:
         return repeat(self._sessions, work, go_on=self._run.may_wait, what=what)
+
+
+def worth_storing(announced: Sequence[dict[str, Any]], keep_latest: int, keep_best: int) -> list[dict[str, Any]]:
+    """Those of some checkpoints, oldest first, that are among the latest or the best of them."""
+    accuracy = [message["metrics"].get("validation_accuracy") for message in announced]
+    scored = [index for index, value in enumerate(accuracy) if value is not None]
+    best = sorted(scored, key=lambda index: -accuracy[index])[:keep_best]  # of equal ones the older
+    latest = range(max(0, len(announced) - keep_latest), len(announced))
+    return [message for index, message in enumerate(announced) if index in latest or index in best]

@@ -1,6 +1,7 @@
 """What a run reports, against a real database whose answers are lost when it hurts."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.jobs import records
 from stoker.jobs.models import Checkpoint, LogChunk, MetricSegment
 from stoker.workers.reporting import Report
-from stoker.workers.storing import Storing
+from stoker.workers.storing import Storing, worth_storing
 from tests.support.worker_parts import Parts, parts_of_a_worker
 
 
@@ -47,11 +48,11 @@ def points(*steps: int) -> dict[str, Any]:
     return {"type": "metrics", "key": "loss", "steps": list(steps), "values": [0.5] * len(steps)}
 
 
-def checkpoint(scratch: Path, step: int = 2) -> dict[str, Any]:
+def checkpoint(scratch: Path, step: int = 2, **metrics: float) -> dict[str, Any]:
     """Write a checkpoint, and the message that announces it."""
-    content = b"weights"
-    (scratch / "checkpoint").write_bytes(content)
-    about = {"path": "checkpoint", "step": step, "epoch": 0, "bytes": len(content), "metrics": {}}
+    content, path = b"weights", f"checkpoint-{step}"
+    (scratch / path).write_bytes(content)
+    about = {"path": path, "step": step, "epoch": 0, "bytes": len(content), "metrics": metrics}
     return about | {"type": "checkpoint", "sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -73,6 +74,49 @@ def test_the_points_before_a_checkpoint_are_stored_before_its_row(
     storing.checkpoint(checkpoint(parts.home))
     storing.finish()
     assert (stored_before, parts.count(Checkpoint), storing.refused) == ([1], 1, [])
+
+
+def test_checkpoints_that_others_behind_them_would_replace_are_not_stored(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = parts.claim()
+    storing = Storing(parts.queue.factory, run, parts.home, parts.report(run))
+    begun, go_on = threading.Event(), threading.Event()
+    add_checkpoint = records.add_checkpoint
+
+    def slow(*args: Any, **kwargs: Any) -> int:
+        begun.set()
+        assert go_on.wait(60)
+        return add_checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(records, "add_checkpoint", slow)
+    storing.checkpoint(checkpoint(parts.home, 1, validation_accuracy=0.1))
+    assert begun.wait(60)
+    for step, accuracy in ((2, 0.5), (3, 0.9), (4, 0.9), (5, 0.6)):
+        storing.checkpoint(checkpoint(parts.home, step, validation_accuracy=accuracy))
+    go_on.set()
+    storing.finish()
+    with parts.queue.factory() as session:
+        assert list(session.scalars(select(Checkpoint.step).order_by(Checkpoint.id))) == [1, 3, 5]
+    assert (storing.refused, list(parts.home.glob("checkpoint-*"))) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "keep_latest", "keep_best", "kept"),
+    [
+        ((None, None, None), 1, 1, [2]),
+        ((None, None, None), 2, 0, [1, 2]),
+        ((None, None, None), 9, 0, [0, 1, 2]),
+        ((0.5, 0.5, 0.1), 1, 1, [0, 2]),
+        ((0.5, None, 0.9), 1, 1, [2]),
+        ((0.9, 0.1, 0.8, 0.2), 1, 2, [0, 2, 3]),
+    ],
+)
+def test_what_is_worth_storing_is_what_would_be_kept(
+    accuracies: tuple[float | None, ...], keep_latest: int, keep_best: int, kept: list[int]
+) -> None:
+    announced = [{"step": step, "metrics": {"validation_accuracy": value}} for step, value in enumerate(accuracies)]
+    assert [one["step"] for one in worth_storing(announced, keep_latest, keep_best)] == kept
 
 
 def test_the_cell_that_runs_stays_with_the_progress_that_its_code_reports(parts: Parts) -> None:
