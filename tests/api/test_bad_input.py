@@ -172,7 +172,7 @@ def test_wrong_methods_and_addresses(client: TestClient) -> None:
         ("PUT", JOBS, {"GET", "POST"}),
         ("HEAD", JOBS, {"GET", "POST"}),
         ("OPTIONS", JOBS, {"GET", "POST"}),
-        ("DELETE", f"{JOBS}/1", {"GET"}),
+        ("DELETE", f"{JOBS}/1", {"GET", "PATCH"}),
         ("POST", "/healthz", {"GET", "HEAD"}),
     ):
         answer = client.request(method, path)
