@@ -7,13 +7,15 @@ too. What was used longest ago goes first.
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from stoker.training.removal import remove_tree
+
 FORMAT = 1  # of a prepared file; part of its name
 HAND_OVER_SECONDS = 600  # a file stays so long after a use: until the trainer that it was found for holds it
+HIDDEN_BYTES = 2**62
 _FOLDERS = ("datasets", "uploads", "code", "trees", "environments")
 
 
@@ -54,22 +56,34 @@ def weigh(folder: Path, size: int) -> None:
 
 
 def measured(folder: Path) -> int:
-    """The bytes of all below a folder, whoever changes it meanwhile; links are not followed."""
-    total = 0
-    for inner, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(inner, name)).st_blocks * 512  # noqa: PTH118 - a million of them
+    """The bytes of all below a folder, whoever changes it meanwhile; links are not followed.
+
+    With a folder that cannot be looked into, more than any limit: nobody makes one but to hide what it holds.
+    """
+    total, waiting = 0, [str(folder)]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return HIDDEN_BYTES
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder, for whoever holds its lock: gone at once under its name, whoever dies while it is taken down."""
     aside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
 
 
 def trim(cache: Path, limit_bytes: int, now: float) -> None:

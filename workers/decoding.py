@@ -20,6 +20,7 @@ from stoker.jobs.attempts import Ending
 from stoker.jobs.spec import training_config
 from stoker.training import cache
 from stoker.training.config import DatasetSource, Task
+from stoker.training.removal import remove_tree
 from stoker.workers.orders import Order
 from stoker.workers.preparation import Preparation
 from stoker.workers.runs import Run
@@ -76,7 +77,7 @@ class Decoding:
             take(made, folder, path)
         except DataDamaged as damage:
             raise NotDecoded(failed("data_corrupt", str(damage))) from None
-        shutil.rmtree(folder)
+        remove_tree(folder)
 
     def _order(self, source: DatasetSource, folder: Path) -> Order:
         claimed, preparation = self.run.claimed, self.preparation

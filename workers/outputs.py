@@ -14,6 +14,7 @@ FILES_LIMIT = 10_000
 ENTRIES_LIMIT = 10 * FILES_LIMIT  # looked at; what lies beyond is not even counted
 DEPTH_LIMIT = 32
 NOTED = 5  # refusals that are named one by one
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Found:
 def find(folder: Path, limit_bytes: int) -> Found:
     """Look for plain files below a folder, whose owner may have put anything there: links are never followed."""
     kept, refused, left = list[str](), list[str](), limit_bytes
-    for path, size, problem in sorted(itertools.islice(_walk(str(folder), "", 0), ENTRIES_LIMIT)):
+    for path, size, problem in sorted(itertools.islice(_walk(folder, None, "", 0), ENTRIES_LIMIT)):
         if problem := problem or _refusal(path, size, left, len(kept)):
             refused.append(f"the output {_shown(path)} was not kept: {problem}")
         else:
@@ -39,24 +40,27 @@ def find(folder: Path, limit_bytes: int) -> Found:
     return Found(tuple(kept), tuple(notes))
 
 
-def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, int, str]]:
+def _walk(folder: str | Path, within: int | None, prefix: str, depth: int) -> Iterator[tuple[str, int, str]]:
     """Each entry's path and bytes, and why it cannot be kept if that is known already."""
     try:
-        entries = list(os.scandir(folder))
+        held = os.open(folder, FOLDER, dir_fd=within)
     except OSError as error:  # it took away its own right to read it, or made another thing of it
         yield prefix or ".", 0, error.strerror or "it cannot be read"
         return
-    for entry in entries:
-        path = f"{prefix}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            if depth == DEPTH_LIMIT:
-                yield path, 0, f"more than {DEPTH_LIMIT} folders deep"
+    try:
+        for entry in os.scandir(held):  # one by one: there may be millions
+            path = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                if depth == DEPTH_LIMIT:
+                    yield path, 0, f"more than {DEPTH_LIMIT} folders deep"
+                else:
+                    yield from _walk(entry.name, held, f"{path}/", depth + 1)
+            elif entry.is_file(follow_symlinks=False):
+                yield path, entry.stat(follow_symlinks=False).st_size, ""
             else:
-                yield from _walk(entry.path, f"{path}/", depth + 1)
-        elif entry.is_file(follow_symlinks=False):
-            yield path, entry.stat(follow_symlinks=False).st_size, ""
-        else:
-            yield path, 0, "it is a link, or no plain file"
+                yield path, 0, "it is a link, or no plain file"
+    finally:
+        os.close(held)
 
 
 def _refusal(path: str, size: int, left_bytes: int, count: int) -> str:
@@ -81,10 +85,10 @@ def open_output(folder: Path, path: str) -> int:
     Raises OSError.
     """
     *folders, name = path.split("/")
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    held = os.open(folder, FOLDER)
     try:
         for part in folders:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=held)
+            inner = os.open(part, FOLDER, dir_fd=held)
             os.close(held)
             held = inner
         found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=held)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from stoker.jobs.claims import Claimed, ClaimedDataset
 from stoker.jobs.resuming import ClaimedCheckpoint
 from stoker.training import cache
 from stoker.training.config import BUILTIN_DATASETS, CheckpointSource, DatasetSource
+from stoker.training.removal import remove_tree
 from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Inventory, cuda_environment
 from stoker.workers.runs import Run
@@ -27,7 +27,7 @@ RESUME = "resume.safetensors"
 def make_scratch(root: Path, run: Run) -> Path:
     """Make the run's folder, empty and private, with a name of ours."""
     scratch = root / str(run.id)
-    shutil.rmtree(scratch, ignore_errors=True)  # of a message that came twice, long ago
+    remove_tree(scratch)  # of a message that came twice, long ago
     scratch.mkdir(mode=0o700, parents=True)
     return scratch
 
@@ -36,7 +36,7 @@ def empty_folder(folder: Path) -> None:
     """Make a folder, or remove all that is in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for entry in folder.iterdir():
-        shutil.rmtree(entry, ignore_errors=True)
+        remove_tree(entry)
 
 
 def write_verified(path: Path, pieces: Iterable[bytes], sha256: str, check: Callable[[], None]) -> None:

@@ -1,6 +1,5 @@
 """One attempt as named steps: claim, prepare, start, watch, finish."""
 
-import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.settings import Settings
 from stoker.training.failure import TrainingFailed
+from stoker.training.removal import remove_tree
 from stoker.workers import host, interpreters, processes
 from stoker.workers.bounds import Bounds
 from stoker.workers.decoding import NotDecoded
@@ -114,7 +114,7 @@ class Runner:
             self._report_rest(run, report)
             return self._finish(run, replace(ending, ran_seconds=run.ran_seconds))
         finally:
-            shutil.rmtree(root / str(run.id), ignore_errors=True)
+            remove_tree(root / str(run.id))
 
     def _report_rest(self, run: Run, report: Report) -> None:
         """Write what is left; what the database will never take is no reason not to end.

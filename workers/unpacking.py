@@ -3,6 +3,7 @@
 Folders are made here and hold nothing but plain files, so that no name of an archive can lead anywhere.
 """
 
+import errno
 import os
 import shutil
 import tarfile
@@ -13,6 +14,8 @@ from stoker.errors import DataDamaged
 from stoker.training import archives
 
 PIECE_BYTES = 2**20
+# No file can be called so here, be it that another one is, or that this disk takes no such names
+_UNNAMEABLE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def unpack_code(archive: Path, folder: Path, check: Callable[[], None]) -> None:
@@ -47,9 +50,15 @@ def unpack_dataset(archive: Path, folder: Path, check: Callable[[], None]) -> li
         if member.problem:
             left_out.append(f"{member.name[:200]}: {member.problem}")
             continue
-        path = _place(folder, member.name)
-        path.write_bytes(member.content)
-        path.chmod(0o444)
+        try:
+            path = _place(folder, member.name)
+            path.write_bytes(member.content)
+        except OSError as error:
+            if error.errno not in _UNNAMEABLE:
+                raise
+            left_out.append(f"{member.name[:200]}: {error.strerror}")
+        else:
+            path.chmod(0o444)
     return left_out
 
 

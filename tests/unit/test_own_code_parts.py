@@ -144,6 +144,15 @@ def test_an_output_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
     assert outputs.find(tmp_path / "missing", 1).paths == ()
 
 
+def test_of_an_output_folder_that_became_a_link_not_even_names_are_told(tmp_path: Path) -> None:
+    (tmp_path / "of another team").touch()
+    folder = tmp_path / "output"
+    folder.symlink_to(tmp_path, target_is_directory=True)
+    found = outputs.find(folder, 10**9)
+    assert found.paths == ()
+    assert "another team" not in "".join(found.notes)
+
+
 def test_code_is_unpacked_with_its_modes(tmp_path: Path) -> None:
     archive, folder = tmp_path / "code.tar", tmp_path / "work"
     archive.write_bytes(tar_of({"run.sh": "#!/bin/sh\n", "inner/data.csv": "1"}, executable=("run.sh",)))
@@ -161,6 +170,17 @@ def test_code_whose_names_lead_out_is_refused(tmp_path: Path, name: str) -> None
     with pytest.raises(DataDamaged):
         unpacking.unpack_code(archive, folder, nothing)
     assert list(folder.rglob("*.*")) == []
+
+
+def test_a_data_set_whose_names_no_disk_can_hold_together_is_unpacked_without_some(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "set.tar", tmp_path / "tree"
+    archive.write_bytes(tar_of({"a": "1", "a/b": "2", "c/d": "3", "c": "4", "x" * 300: "5", "e": "6"}))
+    folder.mkdir()
+    left_out = unpacking.unpack_dataset(archive, folder, nothing)
+    kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "e" in kept
+    assert len(kept) == 3
+    assert len(left_out) == 3
 
 
 def test_code_with_links_or_no_archive_is_refused(tmp_path: Path) -> None:
