@@ -117,6 +117,9 @@ class Sheet:
         self._cell: NotebookNode | None = None
         self._size, self._next_save, self._clear_first = 0, 0.0, False
         self._shown: dict[str, list[NotebookNode]] = {}  # outputs that can be updated, by display id
+        self._stream: NotebookNode | None = None  # the output that is printed to; its text is put together to be saved
+        self._lines: list[str] = []  # of it, whole ones
+        self._line: list[str] = []  # what came after them
         path.parent.mkdir(parents=True, exist_ok=True)
         self.save()
 
@@ -134,10 +137,15 @@ class Sheet:
             if not self._room(len(text)):
                 return
             outputs = self._outputs()
-            if outputs and outputs[-1].output_type == "stream" and outputs[-1].name == name:
-                outputs[-1].text = _overwritten(outputs[-1].text + text)
-            else:
-                outputs.append(_output("stream", name=name, text=_overwritten(text)))
+            if not (outputs and outputs[-1] is self._stream and outputs[-1].name == name):
+                self._settle()
+                self._stream, self._lines, self._line = _output("stream", name=name, text=""), [], []
+                outputs.append(self._stream)
+            self._line.append(text)
+            if "\n" in text or "\r" in text:
+                whole, newline, rest = "".join(self._line).rpartition("\n")
+                self._lines.append(_overwritten(whole + newline))
+                self._line = [_overwritten(rest)]
             self._save_if_due()
 
     def show(
@@ -179,10 +187,15 @@ class Sheet:
         if os.getpid() != self._owner:
             return
         with self._lock:
+            self._settle()
             text = nbformat.writes(self._notebook)  # type: ignore[no-untyped-call]
             self._partial.write_text(text, encoding="utf-8", errors="replace")
             self._partial.replace(self._path)
             self._next_save = time.monotonic() + SAVE_SECONDS
+
+    def _settle(self) -> None:
+        if self._stream is not None:
+            self._stream.text = "".join(self._lines) + _overwritten("".join(self._line))
 
     def _outputs(self) -> list[NotebookNode]:
         if self._cell is None:

@@ -165,6 +165,24 @@ def read(path: Path) -> Any:
     return notebook_file.read(path)
 
 
+def test_what_is_printed_in_small_pieces_is_one_text_in_which_bars_are_overwritten(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")])  # type: ignore[no-untyped-call]
+    sheet = notebook_file.Sheet(notebook, tmp_path / "a.ipynb", tmp_path)
+    sheet.begin(notebook.cells[0], 1)
+    for number in range(100_000):  # the work must not grow with the square of it
+        for piece in (str(number), "\n"):
+            sheet.write("stdout", piece)
+    for piece in ("a", "b\r", "c", "d\r", "e", "f", "\r", "\n", "g\rh", "i\n", "j"):
+        sheet.write("stdout", piece)
+    sheet.write("stderr", "k\rl")
+    sheet.write("stdout", "m\n")
+    sheet.save()
+    (cell,) = nbformat.read(tmp_path / "a.ipynb", as_version=4).cells  # type: ignore[no-untyped-call]
+    texts = [(output.name, output.text) for output in cell.outputs]
+    numbers = "".join(f"{number}\n" for number in range(100_000))
+    assert texts == [("stdout", numbers + "ef\nhi\nj"), ("stderr", "l"), ("stdout", "m\n")]
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
