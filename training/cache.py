@@ -16,6 +16,7 @@ from stoker.training.removal import remove_tree
 FORMAT = 1  # of a prepared file; part of its name
 HAND_OVER_SECONDS = 600  # a file stays so long after a use: until the trainer that it was found for holds it
 HIDDEN_BYTES = 2**62
+LEFT_SECONDS = 86_400  # what was begun so long ago and is not there yet, was left by a process that died
 _FOLDERS = ("datasets", "uploads", "code", "trees", "environments")
 
 
@@ -88,11 +89,25 @@ def remove_folder(folder: Path) -> None:
 
 def trim(cache: Path, limit_bytes: int, now: float) -> None:
     """Remove what was used longest ago, down to a limit (0: none); what is in use stays, whatever the limit."""
+    _clear_up(cache, now)
     found = sorted(_found(cache))
     excess = sum(size for _, size, _ in found) - limit_bytes if limit_bytes else 0
     for used, size, path in found:
         if excess > 0 and used < now - HAND_OVER_SECONDS and _removed(path, used):
             excess -= size
+
+
+def _clear_up(cache: Path, now: float) -> None:
+    """Remove what was being made or taken down when a process died: the hidden names that belong to nothing."""
+    for path in (path for name in _FOLDERS for path in (cache / name).glob(".*")):
+        belongs_to = path.with_name(path.name[1:].partition(".")[0])
+        with contextlib.suppress(FileNotFoundError):
+            if belongs_to.exists() or path.lstat().st_mtime > now - LEFT_SECONDS:
+                continue
+            if path.is_dir():
+                remove_tree(path)
+            else:
+                path.unlink()
 
 
 def _found(cache: Path) -> Iterator[tuple[float, int, Path]]:

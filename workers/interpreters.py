@@ -18,7 +18,7 @@ PACKAGES_LIMIT = 2000
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PYTHONS = ("python", "python3", f"python{_VERSION}")
 _OTHER_PYTHON = re.compile(r"python[0-9.]*")
-_INSTALLED = re.compile(r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[^-]+)\.(dist|egg)-info")
+_INSTALLED = re.compile(r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[A-Za-z0-9.!+_]+)\.(dist|egg)-info")
 
 
 @dataclass(frozen=True, slots=True)

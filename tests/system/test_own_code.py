@@ -163,8 +163,9 @@ def test_a_script_that_ignores_sigterm_is_cancelled_all_the_same(own: Stage) -> 
 
 def test_a_script_that_hangs_at_its_exit_is_found_stalled(own: Stage) -> None:
     hangs = "import threading\nprint('done')\nthreading.Thread(target=threading.Event().wait).start()"
-    failure = failure_of(own, submit_script(own, hangs, stall_timeout="3s"))
-    assert failure["class"] == "stalled"
+    number = submit_script(own, hangs, stall_timeout="3s")
+    assert failure_of(own, number)["class"] == "stalled"
+    assert "most recent call first" in own.printed(number)  # the stacks that its failure speaks of
 
 
 def test_a_silent_script_that_computes_is_not_stalled(own: Stage) -> None:

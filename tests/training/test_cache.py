@@ -28,6 +28,21 @@ def put(folder: Path, name: str, age_seconds: float, size: int = 100) -> Path:
     return path
 
 
+def test_what_a_process_that_died_left_half_made_goes_after_a_day(tmp_path: Path) -> None:
+    folder = tmp_path / "environments"
+    (folder / "key").mkdir(parents=True)
+    (folder / "key.lock").write_text("100")
+    half = folder / ".half"
+    (half / "made").mkdir(parents=True)
+    for path in (folder / ".key.complete", folder / ".gone.complete", folder / ".fresh", half / "made" / "file"):
+        path.touch()
+    for path in (folder / ".key.complete", folder / ".gone.complete", half):
+        os.utime(path, (NOW - cache.LEFT_SECONDS - 60,) * 2)
+    os.utime(folder / ".fresh", (NOW - 60,) * 2)
+    cache.trim(tmp_path, 0, NOW)
+    assert {path.name for path in folder.iterdir()} == {"key", "key.lock", ".key.complete", ".fresh"}
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """Four files of 100 bytes each, by when they were used."""

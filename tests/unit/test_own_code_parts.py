@@ -231,6 +231,12 @@ def test_what_an_installation_made_a_link_of_is_not_opened_to_its_job(tmp_path: 
     assert opened == [tmp_path / "environment", *(folder.resolve() for folder in of_worker().packages)]
 
 
+def test_packages_are_known_by_names_and_versions_that_can_be_stored(tmp_path: Path) -> None:
+    for name in (b"fine-1.0+cpu.dist-info", b"bad-\x80.dist-info", b"worse-1\n2.dist-info"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    assert Interpreter(tmp_path / "bin/python", (tmp_path,)).installed() == {"fine": "1.0+cpu"}
+
+
 def test_a_log_is_never_what_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the worker")
     (tmp_path / "output.log").symlink_to(tmp_path / "secret")

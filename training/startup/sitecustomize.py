@@ -8,11 +8,13 @@ heavy, and nothing of Stoker: interpreters of all kinds read it.
 """
 
 import _multiprocessing  # type: ignore[import-not-found]  # typeshed leaves it out
+import faulthandler
 import importlib.abc
 import importlib.machinery
 import math
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -194,6 +196,8 @@ def begin() -> None:
     _multiprocessing.SemLock = SemLock
     sys.meta_path.insert(0, Mender())
     os.environ.setdefault("LOGNAME", "stoker")  # a user without a name: getpass would find none
+    if sys.stderr is not None:
+        faulthandler.register(signal.SIGUSR1, all_threads=True)  # by which a supervisor asks for the stacks of a stall
     if folder := os.environ.get("TMPDIR"):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(folder, "torchinductor"))  # noqa: PTH118
 
