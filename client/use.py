@@ -5,6 +5,7 @@ from typing import Any
 from stoker.client.screen import amount, duration
 
 SHARE_WORTH_SAYING = 0.7  # of what was asked for: who used less could ask for less
+SHORTEST_SECONDS = 10.0  # memory is looked at now and then: of a shorter job the peak may have gone unseen
 HEADROOM = 1.2  # over the most that was used
 
 
@@ -43,8 +44,9 @@ def _used(asked: dict[str, Any], used: dict[str, Any]) -> list[str]:
 
 def advice(usage: dict[str, Any]) -> str | None:
     """What the next job like this could ask for, where that is much less."""
-    peak, memory = (usage.get("used") or {}).get("memory_bytes"), usage["asked"]["memory"]
-    if not peak or peak > SHARE_WORTH_SAYING * memory:
+    used, memory = usage.get("used") or {}, usage["asked"]["memory"]
+    peak = used.get("memory_bytes")
+    if not peak or (used.get("ran_seconds") or 0) < SHORTEST_SECONDS or peak > SHARE_WORTH_SAYING * memory:
         return None
     enough = max(1, round(HEADROOM * peak / 1e8)) * 100
     return f"--memory {enough}MB would do"

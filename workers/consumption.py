@@ -2,7 +2,8 @@
 
 Memory is what the job's processes hold for themselves. Pages of files do not count, the kernel takes those back; nor
 does what a forked trainer still shares with the fork server; pages that processes of the job share are divided among
-them (PSS). The kernel needs milliseconds to count these, so between two counts the change of a simple sum is added.
+them (PSS). The kernel needs milliseconds to count these, so once a job has settled it is counted when it seems to be
+above its limit, and between two counts the change of a simple sum is added.
 """
 
 import time
@@ -13,7 +14,7 @@ from stoker.workers import processes
 
 LOOK_SECONDS = 0.25
 SHARE = 0.01  # of this thread's time that looking may take
-SETTLED_SECONDS = 2.0  # a job is counted exactly so soon after its start, and then when it seems to be above its limit
+SETTLED_SECONDS = 2.0  # counted at each look until then: it may end soon, and becomes another program
 _PROC = Path("/proc")
 
 
@@ -37,8 +38,9 @@ class Consumption:
         held = [_status(member) for member in members]
         self.tasks, simple = sum(tasks for tasks, _ in held), sum(size for _, size in held)
         estimate = self._counted_bytes + simple - self._then_bytes if self._counted_at else simple
-        settled = not self._counted_at and began > self._began + SETTLED_SECONDS
-        if (settled or estimate > limit_bytes) and began >= self._count_again_at:
+        new = began < self._began + LOOK_SECONDS / 2  # nothing of its own is there yet, and it is not to be held up
+        young = not new and self._counted_at <= self._began + SETTLED_SECONDS
+        if (young or estimate > limit_bytes) and began >= self._count_again_at:
             estimate = self._count(members, simple, began)
         if self._counted_at:
             self.peak_bytes = max(self.peak_bytes, estimate)
