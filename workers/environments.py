@@ -25,8 +25,9 @@ from stoker.errors import Unavailable
 from stoker.settings import Settings
 from stoker.training import cache
 from stoker.training.failure import TrainingFailed
-from stoker.workers import execution, pip
+from stoker.workers import execution, pip, sandbox
 from stoker.workers.bounds import Bounds
+from stoker.workers.consumption import Consumption
 from stoker.workers.ends import end
 from stoker.workers.findings import FindingsRefused, read_limited
 from stoker.workers.interpreters import Interpreter, of_worker, version
@@ -156,6 +157,7 @@ class Environments:
             confinement=self.bounds.confinement(
                 room,
                 network=True,
+                cpus=wanted.run.claimed.spec.resources.cpus,
                 memory_bytes=wanted.run.claimed.spec.resources.memory,
                 read_only=pip.package_sources(self.environment),
                 read_write=writable,
@@ -180,11 +182,12 @@ class Environments:
 
     def _watch(self, folder: Path, trainer: Trainer, log: LogFile, wanted: Building) -> None:
         began = time.monotonic()
-        measure_due = began + MEASURE_SECONDS
+        measure_due, seen = began + MEASURE_SECONDS, Consumption()
         while not trainer.gone:
             trainer.wait(LOOK_SECONDS)
             wanted.run.check()
             now = time.monotonic()
+            self._check_consumption(seen, trainer, log, wanted)
             if now - began - trainer.time_frozen(now) > self.settings.environment_seconds:
                 raise self._stopped(f"took longer than {self.settings.environment_seconds:g} s", log)
             if now > measure_due:
@@ -203,6 +206,19 @@ class Environments:
             )
         self._measure(folder, log)
 
+    def _check_consumption(self, seen: Consumption, trainer: Trainer, log: LogFile, wanted: Building) -> None:
+        """Hold what installs to the job's memory and processes: a package that is built is a program like any other."""
+        if not trainer.pid or trainer.status is not None or time.monotonic() < seen.due:
+            return
+        resources = wanted.run.claimed.spec.resources
+        over = seen.look(trainer.pid, resources.memory) and self.settings.memory_limit == "kill"
+        more = "ask for more, or name packages that are built already"
+        if over:
+            held = f"{seen.peak_bytes / 1e9:.2f} GB; resources.memory is {resources.memory / 1e9:.2f} GB"
+            raise self._stopped(f"took {held} while it was made", log, more)
+        if seen.tasks > (most := sandbox.tasks(resources.cpus)):
+            raise self._stopped(f"took {seen.tasks:,} processes and threads; {most:,} are allowed", log, more)
+
     def _measure(self, folder: Path, log: LogFile) -> None:
         size = cache.measured(folder)
         cache.weigh(folder, size)
@@ -210,8 +226,8 @@ class Environments:
             raise self._stopped(f"has more than {self.settings.environment_bytes:,} bytes", log)
 
     @staticmethod
-    def _stopped(why: str, log: LogFile) -> TrainingFailed:
-        return _failed(f"the environment {why}; the last that pip said:\n{pip.hide_addresses(log.last_lines(5))}", "")
+    def _stopped(why: str, log: LogFile, fix: str = "") -> TrainingFailed:
+        return _failed(f"the environment {why}; the last that pip said:\n{pip.hide_addresses(log.last_lines(5))}", fix)
 
 
 def _interpreter(folder: Path, base: Interpreter) -> Interpreter:

@@ -282,6 +282,17 @@ def test_an_environment_that_grows_beyond_its_limit_is_not_kept(own: Stage) -> N
     assert "more than 50,000,000 bytes" in failure["evidence"]
 
 
+def test_what_is_built_holds_no_more_memory_than_its_job_may(own: Stage) -> None:
+    hoards = "import time\nhoard = b'x' * 500_000_000\ntime.sleep(3600)\n"
+    backend = '[build-system]\nrequires = []\nbuild-backend = "hoards"\nbackend-path = ["."]\n'
+    files = {"train.py": "", "requirements.txt": "./hoards\n"}
+    files |= {"hoards/pyproject.toml": backend, "hoards/hoards.py": hoards}
+    wanted: Any = {"environment": {"requirements": "requirements.txt"}, "resources": {"memory": 3 * 10**8}}
+    failure = failure_of(own, submit_script(own, files, **wanted))
+    assert failure["class"] == "environment_failed"
+    assert "resources.memory is 0.30 GB" in failure["evidence"]
+
+
 def test_a_cancel_ends_the_making_of_an_environment_at_once(own: Stage) -> None:
     hangs = "import time\nprint('building', flush=True)\ntime.sleep(3600)\n"
     backend = '[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'
