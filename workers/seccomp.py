@@ -20,7 +20,10 @@ _X32 = 0x40000000  # the same calls under other numbers, on x86-64
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_SET, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
-_NEW_NAMESPACES = 0x7E020000  # the CLONE_NEW* flags
+# CLONE_NEW*, and CLONE_PARENT: a child of the fork server's, beside the job, which neither the watch over the job nor
+# the freeze at the end of its lease reaches. Nor would they reach the orphans of a job that no longer adopts them.
+_CLONES = 0x7E020000 | 0x8000
+_SET_CHILD_SUBREAPER = 36  # of prctl
 _KINDS = 0xF  # of a socket's type, without SOCK_CLOEXEC and SOCK_NONBLOCK
 
 # name: (x86-64, aarch64); None: the architecture has no such call
@@ -81,12 +84,13 @@ class Architecture:
     clone: int
     kill: int
     truncate: int
+    prctl: int
 
 
 ARCHITECTURES = MappingProxyType(
     {
-        "x86_64": Architecture(0, 0xC000003E, 317, 41, 53, 56, 62, 76),
-        "aarch64": Architecture(1, 0xC00000B7, 277, 198, 199, 220, 129, 45),
+        "x86_64": Architecture(0, 0xC000003E, 317, 41, 53, 56, 62, 76, 157),
+        "aarch64": Architecture(1, 0xC00000B7, 277, 198, 199, 220, 129, 45, 167),
     }
 )
 
@@ -113,7 +117,8 @@ def program(arch: Architecture, *, network: bool, spared: tuple[int, ...] = (), 
         made += [step for one in listed.values() for step in _when(one[arch.column], [_give(error)])]
     for name, one in _OF_ONESELF.items():
         made += _when(one[arch.column], _of_oneself(one[2], _WHICH_PROCESS.get(name)))
-    made += _when(arch.clone, [_argument(0), (_JUMP_SET, 0, 1, _NEW_NAMESPACES), _give(errno.EPERM), _allow()])
+    made += _when(arch.clone, [_argument(0), (_JUMP_SET, 0, 1, _CLONES), _give(errno.EPERM), _allow()])
+    made += _when(arch.prctl, _adoption())
     made += _when(arch.socketpair, _pairs()) + _when(arch.socket, _sockets(network=network))
     if spared:
         made += _when(arch.kill, _signals(spared))
@@ -157,6 +162,12 @@ def _of_oneself(process: int, which: int | None) -> Program:
     if which is not None:
         made += [_argument(0), (_JUMP_EQUAL, 1, 0, which), _give(errno.EPERM)]
     return [*made, _allow()]
+
+
+def _adoption() -> Program:
+    """A process may adopt the orphans below it, and not stop doing so."""
+    stop = [(_JUMP_EQUAL, 0, 3, _SET_CHILD_SUBREAPER), _argument(1), (_JUMP_EQUAL, 0, 1, 0), _give(errno.EPERM)]
+    return [_argument(0), *stop, _allow()]
 
 
 def _pairs() -> Program:

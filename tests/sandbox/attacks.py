@@ -76,6 +76,21 @@ def list_all_processes(targets: dict[str, Any]) -> object:
 
 
 @attack
+def let_its_orphans_out_of_the_job(targets: dict[str, Any]) -> object:
+    if _LIBC.prctl(36, 0, 0, 0, 0) != 0:  # PR_SET_CHILD_SUBREAPER
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return _LIBC.prctl(36, 1, 0, 0, 0)
+
+
+@attack
+def have_a_child_beside_the_job(targets: dict[str, Any]) -> object:
+    child = call(56, 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0)  # CLONE_PARENT
+    if child == 0:
+        os._exit(0)
+    return child
+
+
+@attack
 def read_a_secret(targets: dict[str, Any]) -> object:
     return Path(targets["secret"]).read_text()
 

@@ -24,7 +24,13 @@ HARMLESS = (  # where nothing stops them: they are tried unconfined, to see that
     *("read_the_environment_of_the_worker", "read_the_memory_of_the_worker", "list_the_descriptors_of_the_worker"),
     *("read_a_secret", "read_a_secret_through_a_link", "overwrite_the_file_of_another_job", "list_all_processes"),
     *("open_the_file_of_another_job_to_all", "hold_the_lock_of_the_cache", "signal_the_worker", "signal_a_neighbour"),
-    *("read_the_memory_of_a_neighbour", "limit_the_worker", "slow_the_worker_down", "bind_the_worker_to_a_processor"),
+    *(
+        "let_its_orphans_out_of_the_job",
+        "read_the_memory_of_a_neighbour",
+        "limit_the_worker",
+        "slow_the_worker_down",
+        "bind_the_worker_to_a_processor",
+    ),
     *("reach_the_broker", "make_a_datagram_socket", "reach_postgresql_by_its_path", "reach_redis_by_its_path"),
     *(
         "reach_any_socket_by_its_path",
