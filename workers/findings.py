@@ -4,7 +4,6 @@ import hashlib
 import io
 import math
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from stoker.errors import InvalidInput, StokerError
 from stoker.jobs import documents, predictions
+from stoker.workers import handover
 
 RESULT_LIMIT_BYTES = 32 * 10**6
 PREDICTIONS_LIMIT = 10_000_000  # images
@@ -42,17 +42,10 @@ def open_handed_in(scratch: Path, name: str) -> io.BufferedReader:
 
     Raises FindingsRefused.
     """
-    path = scratch / name
     try:
-        if not path.resolve().is_relative_to(scratch.resolve()):
-            raise FindingsRefused(f"{name} lies outside the scratch folder")
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(handover.open_file(scratch, name), "rb")
     except OSError as error:
-        raise FindingsRefused(f"{name} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FindingsRefused(f"{name} is not a plain file")
-    return os.fdopen(descriptor, "rb")
+        raise FindingsRefused(f"{name!r:.200} cannot be read: {error.strerror}") from None
 
 
 def read_limited(scratch: Path, name: str, limit_bytes: int) -> bytes:

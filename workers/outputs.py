@@ -2,19 +2,18 @@
 
 import itertools
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.errors import InvalidInput
 from stoker.jobs.spec_fields import inner_path
+from stoker.workers.handover import FOLDER
 
 FILES_LIMIT = 10_000
 ENTRIES_LIMIT = 10 * FILES_LIMIT  # looked at; what lies beyond is not even counted
 DEPTH_LIMIT = 32
 NOTED = 5  # refusals that are named one by one
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +76,3 @@ def _refusal(path: str, size: int, left_bytes: int, count: int) -> str:
 
 def _shown(path: str) -> str:
     return ascii(path[:100] + ("…" if len(path) > 100 else ""))
-
-
-def open_output(folder: Path, path: str) -> int:
-    """Open a file that was found, for reading: through no link, whatever was put in its place since.
-
-    Raises OSError.
-    """
-    *folders, name = path.split("/")
-    held = os.open(folder, FOLDER)
-    try:
-        for part in folders:
-            inner = os.open(part, FOLDER, dir_fd=held)
-            os.close(held)
-            held = inner
-        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=held)
-    finally:
-        os.close(held)
-    if not stat.S_ISREG(os.fstat(found).st_mode):
-        os.close(found)
-        raise OSError(f"{path} is no plain file")
-    return found

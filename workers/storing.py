@@ -1,5 +1,6 @@
 """Checkpoints and test images from a trainer's folder into the database, beside the watching."""
 
+import contextlib
 import io
 import os
 import threading
@@ -14,7 +15,7 @@ from stoker.errors import AttemptClosed
 from stoker.jobs import blobs, records
 from stoker.jobs.attempts import OutputRecord
 from stoker.log import Events
-from stoker.workers import outputs
+from stoker.workers import handover, outputs
 from stoker.workers.findings import FindingsRefused, check_images, digest_of, open_handed_in, pieces
 from stoker.workers.reporting import Report
 from stoker.workers.runs import Asked, Run
@@ -47,7 +48,7 @@ class Storing:
             self._waiting = worth_storing(announced, rules.keep_latest, rules.keep_best)
             paths = {one["path"] for one in announced} - {one["path"] for one in self._waiting}
         for path in paths:
-            (self._scratch / path).unlink(missing_ok=True)
+            self._remove(path)
         self._pool.submit(self._store_next)
 
     def finish(self) -> None:
@@ -86,7 +87,7 @@ class Storing:
                 notes.append(f"outputs from {path} on were not kept: the worker stops")
                 break
             try:
-                with os.fdopen(outputs.open_output(folder, path), "rb") as file:
+                with os.fdopen(handover.open_file(folder, path), "rb") as file:
                     stored = self._store(file)
             except OSError as error:
                 notes.append(f"the output {path} was not kept: {error.strerror or error}")
@@ -133,7 +134,11 @@ class Storing:
             ),
             "add_checkpoint",
         )
-        (self._scratch / message["path"]).unlink(missing_ok=True)
+        self._remove(message["path"])
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(OSError):  # what became of it is the job's affair, and goes with its folder
+            handover.remove(self._scratch, path)
 
     def _store(self, file: io.BufferedReader) -> blobs.Stored:
         def work() -> blobs.Stored:
