@@ -14,6 +14,7 @@ from stoker.workers import processes
 
 LOOK_SECONDS = 0.25
 SHARE = 0.01  # of this thread's time that looking may take
+YOUNG_SHARE = 0.1  # the same until it has settled
 SETTLED_SECONDS = 2.0  # counted at each look until then: it may end soon, and becomes another program
 _PROC = Path("/proc")
 
@@ -39,13 +40,13 @@ class Consumption:
         self.tasks, simple = sum(tasks for tasks, _ in held), sum(size for _, size in held)
         estimate = self._counted_bytes + simple - self._then_bytes if self._counted_at else simple
         new = began < self._began + LOOK_SECONDS / 2  # nothing of its own is there yet, and it is not to be held up
-        young = not new and self._counted_at <= self._began + SETTLED_SECONDS
-        if (young or estimate > limit_bytes) and began >= self._count_again_at:
+        young = self._counted_at <= self._began + SETTLED_SECONDS
+        if (young and not new) or (estimate > limit_bytes and began >= self._count_again_at):
             estimate = self._count(members, simple, began)
         if self._counted_at:
             self.peak_bytes = max(self.peak_bytes, estimate)
         took = time.monotonic() - began
-        self.due = began + max(LOOK_SECONDS, took / SHARE)
+        self.due = began + max(LOOK_SECONDS, took / (YOUNG_SHARE if young else SHARE))
         return self._counted_at == began and estimate > limit_bytes
 
     def _count(self, members: list[int], simple: int, now: float) -> int:

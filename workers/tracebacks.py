@@ -8,6 +8,7 @@ from stoker.jobs.failures import Failure
 EVIDENCE_LIMIT = 4000  # characters
 LAST_LINES = 12  # where there is no traceback
 SHELL_SIGNALS = 128  # a shell says by its exit code that a program below it was ended by a signal: 128 + number
+_NO_NETWORK = "a job reaches a network only if it asks for that: `--network open`, `network: open` in a spec"
 _MARK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above", "The above exception was the direct cause")
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
@@ -25,7 +26,8 @@ def explain(status: int, printed: str) -> Failure:
     if found is not None:
         name, text, lines = found
         klass, fix = _classify(name, text)
-        return Failure(klass, _clip("\n".join(lines)), fix)
+        trace = "\n".join(lines)
+        return Failure(klass, _clip(trace), _NO_NETWORK if _wants_network(text, trace) else fix)
     if missing := _CANNOT_OPEN.search(printed):
         return Failure("data_missing", f"there is no {missing[1]}", _no_such_file(missing[1]))
     if status - SHELL_SIGNALS in _KILLED:
@@ -93,6 +95,12 @@ def _classify(name: str, text: str) -> tuple[str, str]:
     if short in _SYNTAX:
         return "user_error", "mend the line that is shown: Python cannot read the file"
     return "user_error", _fix_of_text(text)
+
+
+def _wants_network(text: str, trace: str) -> bool:
+    """Whether a socket was refused, or a name not found, as it is for jobs without network."""
+    refused = "[Errno 1]" in text and ("/socket.py" in trace or "urlopen" in text or "connection" in text)
+    return refused or "[Errno -3]" in text or "Temporary failure in name resolution" in text
 
 
 def _fix_of_text(text: str) -> str:

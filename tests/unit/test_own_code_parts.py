@@ -101,6 +101,23 @@ def test_the_last_exception_that_was_printed_decides(printed: str, klass: str, w
     assert failure.fix
 
 
+@pytest.mark.parametrize(
+    ("frame", "raised", "network"),
+    [
+        ('File "/usr/lib/python3.11/socket.py", line 232', "PermissionError: [Errno 1] Operation not permitted", True),
+        ("x", "urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>", True),
+        ("x", "socket.gaierror: [Errno -3] Temporary failure in name resolution", True),
+        ("x", "urllib.error.URLError: <urlopen error [Errno 1] Operation not permitted>", True),
+        ("x", "PermissionError: [Errno 1] Operation not permitted", False),
+        ("x", "PermissionError: [Errno 13] Permission denied: '/etc/shadow'", False),
+        ('File "/usr/lib/python3.11/socket.py", line 232', "ConnectionRefusedError: [Errno 111] refused", False),
+    ],
+)
+def test_who_wanted_a_network_is_told_how_to_ask_for_it(frame: str, raised: str, network: bool) -> None:
+    failure = explain(1, f"Traceback (most recent call last):\n  {frame}\n{raised}\n")
+    assert ("network: open" in failure.fix) is network
+
+
 def test_of_a_long_traceback_beginning_and_end_are_evidence() -> None:
     failure = explain(1, "Traceback (most recent call last):\n" + "  a line\n" * 2000 + "ValueError: the end")
     assert failure.evidence.startswith("Traceback")
