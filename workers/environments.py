@@ -192,7 +192,7 @@ class Environments:
                 raise self._stopped(f"took longer than {self.settings.environment_seconds:g} s", log)
             if now > measure_due:
                 measure_due = now + MEASURE_SECONDS
-                self._measure(folder, log)
+                self._measure(folder, log, wanted)
             wanted.report.log(pip.hide_addresses(log.read()))
             _say(wanted, now - began)
             wanted.report.write_if_due()
@@ -204,7 +204,7 @@ class Environments:
                 pip.hide_addresses(log.last_lines(LAST_LINES)) or f"pip ended with status {trainer.status}",
                 pip.fix(log.tail),
             )
-        self._measure(folder, log)
+        self._measure(folder, log, wanted)
 
     def _check_consumption(self, seen: Consumption, trainer: Trainer, log: LogFile, wanted: Building) -> None:
         """Hold what installs to the job's memory and processes: a package that is built is a program like any other."""
@@ -219,10 +219,11 @@ class Environments:
         if seen.tasks > (most := sandbox.tasks(resources.cpus)):
             raise self._stopped(f"took {seen.tasks:,} processes and threads; {most:,} are allowed", log, more)
 
-    def _measure(self, folder: Path, log: LogFile) -> None:
+    def _measure(self, folder: Path, log: LogFile, wanted: Building) -> None:
+        """Hold the environment to its limit, and what was put aside while it is made to the same."""
         size = cache.measured(folder)
         cache.weigh(folder, size)
-        if size > self.settings.environment_bytes:
+        if max(size, cache.measured(wanted.room)) > self.settings.environment_bytes:
             raise self._stopped(f"has more than {self.settings.environment_bytes:,} bytes", log)
 
     @staticmethod

@@ -282,6 +282,16 @@ def test_an_environment_that_grows_beyond_its_limit_is_not_kept(own: Stage) -> N
     assert "more than 50,000,000 bytes" in failure["evidence"]
 
 
+def test_what_is_built_leaves_no_more_beside_the_environment_than_in_it(own: Stage) -> None:
+    fills = "import os, time\nopen(os.environ['TMPDIR'] + '/x', 'wb').write(bytes(60_000_000))\ntime.sleep(3600)\n"
+    backend = '[build-system]\nrequires = []\nbuild-backend = "fills"\nbackend-path = ["."]\n'
+    files = {"train.py": "", "requirements.txt": "./fills\n"}
+    files |= {"fills/pyproject.toml": backend, "fills/fills.py": fills}
+    failure = failure_of(own, submit_script(own, files, environment={"requirements": "requirements.txt"}))
+    assert failure["class"] == "environment_failed"
+    assert "more than 50,000,000 bytes" in failure["evidence"]
+
+
 def test_what_is_built_holds_no_more_memory_than_its_job_may(own: Stage) -> None:
     hoards = "import time\nhoard = b'x' * 500_000_000\ntime.sleep(3600)\n"
     backend = '[build-system]\nrequires = []\nbuild-backend = "hoards"\nbackend-path = ["."]\n'
