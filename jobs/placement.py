@@ -3,6 +3,7 @@
 ``Board`` is the one place where this is decided: for the dispatcher, for `why` and `plan`, and for simulations.
 """
 
+import math
 from bisect import insort
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -94,8 +95,9 @@ def look_of(node: Node) -> Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The workers that look alike, by id, ascending."""
+    """The workers that look alike, by id, ascending; when the last has changed, it is never used again."""
 
+    look: Look
     view: View
     members: list[int]
 
@@ -109,10 +111,10 @@ class Board:
     def __init__(self, nodes: Iterable[Node], rule: Rule) -> None:
         self._rule = rule
         self._nodes = {node.id: node for node in sorted(nodes, key=attrgetter("id"))}
-        self._looks: dict[int, Look] = {}
+        self._group_of: dict[int, Group] = {}  # groups stand for looks: a look is a deep tuple, slow to hash
         self._groups: dict[Look, Group] = {}
-        self._new: list[Look] = []  # in the order in which they came up
-        self._ranked: dict[tuple[Demand, str], tuple[int, dict[Look, Ranked]]] = {}
+        self._new: list[Group] = []  # in the order in which they came up
+        self._ranked: dict[tuple[Demand, str], tuple[int, dict[Group, Ranked]]] = {}
         self._devices: dict[Demand, tuple[str, ...]] = {}
         self._with_data: dict[str, list[int]] = {}
         for node in self._nodes.values():
@@ -154,31 +156,29 @@ class Board:
         self, device: str, demand: Demand, data: str | None = None, pools: Collection[str] | None = None
     ) -> Spot | None:
         """The best place for a job on this device now, in one of these pools."""
-        best: tuple[float, int, int, Look] | None = None
+        best: tuple[float, int, int, Group] | None = None
+        least = math.inf
         ranked = self._rank(demand, device)
-        for look, (rating, tightness, _) in ranked.items():
-            if best is not None and (rating, tightness) > best[:2]:
-                continue
-            group = self._groups[look]
-            if pools is not None and group.view.node.pool not in pools:
+        for group, (rating, tightness, _) in ranked.items():
+            if rating > least or (pools is not None and group.view.node.pool not in pools):
                 continue
             if best is None or (rating, tightness, group.members[0]) < best[:3]:
-                best = (rating, tightness, group.members[0], look)
+                best, least = (rating, tightness, group.members[0], group), rating
         if best is None:
             return None
         near = self._beside(data, ranked, best[0], pools) if data in self._with_data else None
-        look, number = near or (best[3], best[2])
-        return Spot(number, device, self._groups[look].view.units(ranked[look][2], self._nodes[number]))
+        group, number = near or (best[3], best[2])
+        return Spot(number, device, group.view.units(ranked[group][2], self._nodes[number]))
 
     def _beside(
-        self, data: str | None, ranked: dict[Look, Ranked], best: float, pools: Collection[str] | None
-    ) -> tuple[Look, int] | None:
+        self, data: str | None, ranked: dict[Group, Ranked], best: float, pools: Collection[str] | None
+    ) -> tuple[Group, int] | None:
         """The best of the workers that have the data, if it is not much worse than the best of all."""
         found = [
-            (*ranked[look][:2], number, look)
+            (*ranked[group][:2], number, group)
             for number in self._with_data[data or ""]
-            if (look := self._looks[number]) in ranked
-            and ranked[look][0] <= best + AFFINITY
+            if (group := self._group_of[number]) in ranked
+            and ranked[group][0] <= best + AFFINITY
             and (pools is None or self._nodes[number].pool in pools)
         ]
         return (found[0][3], found[0][2]) if found and found.sort(key=itemgetter(0, 1, 2)) is None else None
@@ -202,37 +202,36 @@ class Board:
 
     def update(self, node: Node) -> None:
         """A worker is now like this."""
-        look = self._looks[node.id]
-        members = self._groups[look].members
-        members.remove(node.id)
-        if not members:
-            del self._groups[look]
+        group = self._group_of[node.id]
+        group.members.remove(node.id)
+        if not group.members:
+            del self._groups[group.look]
         self._nodes[node.id] = node
         self._join(node)
 
     def _join(self, node: Node) -> None:
-        look = self._looks[node.id] = look_of(node)
+        look = look_of(node)
         group = self._groups.get(look)
         if group is None:
-            group = self._groups[look] = Group(View.of(node, self._rule.memory.ratings), [])
-            self._new.append(look)
+            group = self._groups[look] = Group(look, View.of(node, self._rule.memory.ratings), [])
+            self._new.append(group)
             self._rule.memory.trim()
+        self._group_of[node.id] = group
         insort(group.members, node.id)
 
-    def _rank(self, demand: Demand, device: str) -> dict[Look, Ranked]:
+    def _rank(self, demand: Demand, device: str) -> dict[Group, Ranked]:
         """The looks that fit, ranked; those that are new since the last call are looked at, no others."""
         seen, ranked = self._ranked.get((demand, device), (0, {}))
         request = self._rule.memory.request(demand, device)
-        for look in [look for look in ranked if look not in self._groups]:
-            del ranked[look]
-        for look in self._new[seen:]:
-            if look not in ranked and look in self._groups:
-                view = self._groups[look].view
-                if (device == "cpu" or view.may_fit(demand)) and fits(demand, view.node, device):
-                    if request not in view.ratings:
-                        view.ratings[request] = self._rule.rate(demand, view, device)
-                    rating, way = view.ratings[request]
-                    tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
-                    ranked[look] = (-rating, tightness, way)
+        for group in [group for group in ranked if not group.members]:
+            del ranked[group]
+        for group in self._new[seen:]:
+            view = group.view
+            if group.members and (device == "cpu" or view.may_fit(demand)) and fits(demand, view.node, device):
+                if request not in view.ratings:
+                    view.ratings[request] = self._rule.rate(demand, view, device)
+                rating, way = view.ratings[request]
+                tightness = NO_UNITS if view.kinds else view.node.cpus_free_milli  # jobs for CPUs keep off GPUs
+                ranked[group] = (-rating, tightness, way)
         self._ranked[demand, device] = (len(self._new), ranked)
         return ranked

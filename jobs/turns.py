@@ -49,12 +49,13 @@ class Line:
         self._best: dict[int, tuple[Turn, Candidate] | None] = {}
         self._holders: dict[int, tuple[Candidate, Reservation]] = {}
         held = {reservation.number: reservation for reservation in situation.reservations}
-        for job in sorted(situation.queue, key=OWN_ORDER, reverse=True):
+        for job in situation.queue:
             if job.number in held:
                 self._holders[job.number] = (job, held[job.number])
             else:
                 self._rest.setdefault(self.key(job), []).append(job)
-        for key in self._rest:
+        for key, jobs in self._rest.items():
+            jobs.sort(key=OWN_ORDER, reverse=True)
             self._enter(key)
 
     def key(self, job: Candidate) -> Key:
