@@ -15,7 +15,6 @@ from stoker.api.services import Services, Shared
 from stoker.api.uploads import Spooled, private_folder, refuse_forms, spooled
 from stoker.jobs import blobs, snapshots
 from stoker.jobs.accounts import Caller
-from stoker.jobs.models import Blob
 from stoker.jobs.moves import add_event
 from stoker.jobs.snapshots import CodeView
 
@@ -69,8 +68,7 @@ def show(code: Digest, session: Database, caller: Caller_) -> CodeView:
 @router.get("/code/{code}/content", response_class=StreamingResponse, responses=_FILE)
 def content(code: Digest, session: Database, caller: Caller_, services: Shared) -> StreamingResponse:
     """The code itself."""
-    blob = session.get_one(Blob, snapshots.find_code(session, caller, code).blob_id)
-    blob_id, size = blob.id, blob.bytes
+    blob_id, size = snapshots.find_content(session, caller, code)
     session.rollback()  # no transaction stays open while a slow client reads
     name = f"code-{code.removeprefix('sha256:')[:12]}.tar"
     return attachment(blobs.read(services.sessions, blob_id), size, name, "application/x-tar")

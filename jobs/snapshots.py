@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from stoker.errors import NotFound
 from stoker.jobs.accounts import Caller
 from stoker.jobs.blobs import Stored
-from stoker.jobs.models import CodeSnapshot, Team, User
+from stoker.jobs.models import Blob, CodeSnapshot, Team, User
 from stoker.jobs.spec_code import code_digest
 from stoker.jobs.visibility import visible
 
@@ -80,6 +80,12 @@ def find_code(session: Session, caller: Caller, code: str) -> CodeSnapshot:
     if found is None:
         raise NotFound("code", code, "upload it: POST /api/v1/code")
     return found
+
+
+def find_content(session: Session, caller: Caller, code: str) -> tuple[int, int]:
+    """Blob and bytes of the tar of code that the caller may see. Raises as ``find_code``."""
+    blob = session.get_one(Blob, find_code(session, caller, code).blob_id)
+    return blob.id, blob.bytes
 
 
 def _seen(caller: Caller, code: str) -> Select[CodeSnapshot, str, str]:

@@ -69,7 +69,9 @@ def judge_own_code(asked: Asked, sight: Sight) -> Ending:
         return Ending(Outcome.SUCCEEDED, "exit code 0")
     if asked in REASONS and sight.failure is None and sight.limit is None:
         return Ending(Outcome.PREEMPTED, REASONS[asked])
-    if sight.limit or sight.failure or sight.stopped or sight.memory_kills:
+    # The kernel's kills are counted over the whole machine: a neighbour's says nothing of one that ended by itself.
+    killed = sight.status == -signal.SIGKILL and sight.memory_kills
+    if sight.limit or sight.failure or sight.stopped or killed:
         return judge(asked, sight)
     failure = tracebacks.explain(sight.status or 0, sight.printed)
     return Ending(Outcome.FAILED, failure.klass, failure=failure)

@@ -21,6 +21,7 @@ from stoker.workers.verdict import is_complete, judge, judge_own_code
 RESULT = {"type": "result", "path": "result.json"}
 MADE = {"type": "predictions", "path": "predictions.bin", "count": 2}
 DOCUMENT = {"accuracy": 0.5, "classes": ["a", "b"], "test_images": 2}
+MISSING = "Traceback (most recent call last):\n  import x\nModuleNotFoundError: No module named 'x'\n"
 ROWS = struct.pack("<HHfHHf", 0, 0, 0.9, 1, 0, 0.8)
 
 
@@ -74,6 +75,7 @@ STOPPED = Sight(status=0, stopped=True)
         (Asked.NOTHING, Sight(status=0, limit=Limit.TIME), Outcome.FAILED, "time_limit"),
         (Asked.NOTHING, Sight(status=1, limit=Limit.STALLED), Outcome.FAILED, "stalled"),
         (Asked.NOTHING, Sight(status=-signal.SIGKILL, memory_kills=1), Outcome.FAILED, "host_out_of_memory"),
+        (Asked.NOTHING, Sight(status=1, memory_kills=1, printed=MISSING), Outcome.FAILED, "import_error"),
         (Asked.NOTHING, STOPPED, Outcome.FAILED, "signal"),
         (Asked.NOTHING, Sight(status=LOST, lost=SERVER_DIED), Outcome.LOST, "worker_lost"),
         (Asked.PREEMPT, Sight(status=0), Outcome.PREEMPTED, None),
