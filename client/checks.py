@@ -1,5 +1,6 @@
 """The checks of `stoker doctor`: each looks at one thing and says what it found and how to fix it."""
 
+import base64
 import importlib.metadata
 import importlib.util
 import os
@@ -18,6 +19,8 @@ from stoker.client.errors import NoServer
 from stoker.errors import StokerError
 from stoker.settings import Settings, load
 
+KEY_BYTES = 32  # of STOKER_SECRET_KEY
+MAKE_KEY = "openssl rand -base64 32 | tr '+/' '-_'"
 NEEDED_BYTES = 2 * 10**9  # CIFAR-10 with its cache, and a database beside it
 EXTRAS = {
     "api": ("fastapi", "uvicorn", "sqlalchemy", "psycopg", "alembic"),
@@ -65,6 +68,24 @@ def settings() -> Iterator[Finding]:
     else:
         count = sum(1 for name in os.environ if name.startswith("STOKER_"))
         yield Finding("settings", "ok", f"{count} STOKER_* variables set")
+
+
+def secret_key() -> Iterator[Finding]:
+    """The key under which jobs' secrets are kept, where services are set up by hand; `stoker up` makes its own."""
+    found, make = _settings(), f"make one, for the API and all workers: {MAKE_KEY}"
+    if found.secret_key:
+        good = all(_is_key(each.strip()) for each in found.secret_key.split(","))
+        told = "set by STOKER_SECRET_KEY" if good else "STOKER_SECRET_KEY is not 32 bytes in url-safe base64"
+        yield Finding("secret key", "ok" if good else "problem", told, make)
+    elif found.database_url:
+        yield Finding("secret key", "note", "none: jobs cannot have secrets", f"set STOKER_SECRET_KEY; {make}")
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text)) == KEY_BYTES
+    except ValueError:
+        return False
 
 
 def postgres() -> Iterator[Finding]:
@@ -176,6 +197,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     settings,
     extras,
+    secret_key,
     postgres,
     redis,
     home,

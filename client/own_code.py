@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from stoker.client.packing import Packed
+from stoker.client.programs import check_requirements
 from stoker.client.transport import Transport
 from stoker.client.uploads import Progress
 from stoker.errors import InvalidInput, NotFound
@@ -17,7 +18,7 @@ from stoker.jobs.spec_code import Environment
 def own_document(kind: str, section: Mapping[str, Any], packed: Packed, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Sort flat fields into a spec: the job's own, its resources, its environment.
 
-    Raises InvalidInput: a field of none of them.
+    Raises InvalidInput: a field of none of them, or requirements that are not in the code.
     """
     git = {name: packed.git[name] for name in ("commit", "branch", "dirty")} if packed.git else None
     document: dict[str, Any] = {"version": 1, "kind": kind, kind: {"code": packed.code, **section, "git": git}}
@@ -34,6 +35,7 @@ def own_document(kind: str, section: Mapping[str, Any], packed: Packed, fields: 
         else:
             near = difflib.get_close_matches(name, known, n=1)
             raise InvalidInput(name, "no such field", f"did you mean {near[0]}?" if near else "see docs/cli.md")
+    check_requirements(packed, inner["environment"].get("requirements"))
     for part, values in inner.items():
         if values:
             document[part] = {**values, **document.get(part, {})}

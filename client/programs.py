@@ -52,15 +52,22 @@ def _check_executable(packed: Packed, program: str) -> None:
         )
 
 
-def _must_be_there(packed: Packed, path: str) -> None:
+def check_requirements(packed: Packed, path: object) -> None:
+    """Refuse a file of requirements that is not carried along; what is no path inside the code, the spec refuses.
+
+    Raises InvalidInput.
+    """
+    if isinstance(path, str) and not Path(path).is_absolute() and ".." not in Path(path).parts:
+        _must_be_there(packed, path, "environment.requirements")
+
+
+def _must_be_there(packed: Packed, path: str, field: str = "script.command") -> None:
     if packed.has(path):
         return
     if (packed.folder / path).is_file():
-        raise InvalidInput(
-            "script.command", f"{shown(path)} is ignored, by git or by .stokerignore", "take it out of the list"
-        )
+        raise InvalidInput(field, f"{shown(path)} is ignored, by git or by .stokerignore", "take it out of the list")
     where = shown(str(packed.folder))
-    raise InvalidInput("script.command", f"there is no file {shown(path)} in {where}", "commands start in that folder")
+    raise InvalidInput(field, f"there is no file {shown(path)} in {where}", "paths are relative to that folder")
 
 
 def check_notebook(packed: Packed, path: str) -> None:

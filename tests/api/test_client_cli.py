@@ -19,7 +19,7 @@ from stoker.client.client import Client
 from stoker.jobs.records import Batch
 from tests.api.conftest import Run
 from tests.api.test_client_uploads import image_folder
-from tests.support.server import Server
+from tests.support.server import SECRET_KEY, Server
 from tests.support.waiting import wait_for
 
 SMALL = ("--dataset", "digits", "--memory", "100MB")
@@ -233,6 +233,25 @@ def test_doctor_finds_the_server_and_the_worker(server: Server, run: Run, monkey
     sick = run("doctor")
     assert sick.exit_code == 1
     assert "did you mean STOKER_LEASE_SECONDS" in sick.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "grade", "words"),
+    [
+        ("", "note", "jobs cannot have secrets"),
+        (SECRET_KEY, "ok", "STOKER_SECRET_KEY"),
+        (f"{SECRET_KEY},{SECRET_KEY}", "ok", "STOKER_SECRET_KEY"),
+        ("short", "problem", "32 bytes"),
+        ("é" * 44, "problem", "32 bytes"),
+    ],
+)
+def test_doctor_looks_at_the_key_of_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch, key: str, grade: str, words: str
+) -> None:
+    monkeypatch.setenv("STOKER_DATABASE_URL", "postgresql+psycopg://host/stoker")
+    monkeypatch.setenv("STOKER_SECRET_KEY", key)
+    checks = {item["check"]: item for item in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert (checks["secret key"]["grade"], words in checks["secret key"]["found"]) == (grade, True)
 
 
 def test_the_tables_are_made_and_the_administrator_once(

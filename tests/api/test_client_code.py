@@ -78,6 +78,18 @@ def test_a_program_is_submitted_with_its_folder(run: Run, project: Path) -> None
     assert json.loads(dry.stdout)["script"]["code"] == spec["script"]["code"]
 
 
+@pytest.mark.parametrize(("path", "words"), [("no.txt", "there is no file no.txt"), ("kept.txt", "is ignored")])
+def test_requirements_that_are_not_in_the_code_are_refused_before_it_is_sent(
+    run: Run, server: Server, project: Path, path: str, words: str
+) -> None:
+    (project / "kept.txt").write_text("einops\n")
+    (project / ".stokerignore").write_text("kept.txt\n")
+    refused = run("run", "--requirements", path, "--", "python", "train.py")
+    assert (refused.exit_code, "environment.requirements" in refused.stderr, words in refused.stderr) == (2, True, True)
+    with server.queue.factory() as session:
+        assert list(session.scalars(select(Job))) == []
+
+
 def test_a_notebook_is_submitted_with_its_parameters(run: Run, server: Server, project: Path) -> None:
     assignments = ("--set", "lr=0.01", "--set", 'name="a"', "--set", "sizes=[1,2]")
     spec = spec_of(run, "notebook", "look.ipynb", *assignments, "--memory", "1GB")
