@@ -1,6 +1,7 @@
 """The pure function that decides whose turn it is, where each job runs, who waits for what and who makes room."""
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from stoker.jobs.promises import Promises
 from stoker.jobs.reasons import NEXT, Reason
 from stoker.jobs.situation import LOW, URGENT, Candidate, Placement, Preemption, Reservation, Running, Situation
 from stoker.jobs.turns import Key, Line, standing
-from stoker.jobs.victims import Cheapest, Claim, preemptions
+from stoker.jobs.victims import Able, Cheapest, Claim, Sort, preemptions
 from stoker.jobs.waits import Verdict, why
 
 
@@ -72,6 +73,7 @@ class Pass:
         self._full: set[tuple[Demand, str]] = set()  # equal demands fit alike, and nothing is freed during a plan
         self._pools: dict[tuple[Demand, str], frozenset[str]] = {}
         self._closed: set[Demand] = set()  # for which no place opens, whoever leaves
+        self._victims = defaultdict[Sort, dict[int, Able]](dict)
         self._for_gpus = 0  # jobs that wait for a GPU, of those looked at so far
 
     def run(self) -> None:
@@ -206,7 +208,7 @@ class Pass:
 
     def _exhausted(self) -> bool:
         """Whether nothing can change any more, whoever is looked at: most passes of a full fleet end here."""
-        if self._entitled or len(self.promises.kept) + len(self.promises.unheld) < self.situation.policy.reservations:
+        if self._entitled() or len(self.promises.kept) + len(self.promises.unheld) < self.situation.policy.reservations:
             return False
         if self.line.holders:
             return False
@@ -219,11 +221,17 @@ class Pass:
                     return False
         return True
 
-    @cached_property
     def _entitled(self) -> bool:
-        """Whether anybody may ask others to make room."""
-        quotas = any(share.quotas for share in self.situation.shares.teams.values())
-        return quotas or any(job.priority == URGENT for job in self.situation.queue)
+        """Whether anybody may ask others to make room, or is told of a limit; guarantees only fill up in a plan."""
+        while (able := self._claimants) and able[-1].priority < URGENT and not self._guaranteed(able[-1]):
+            able.pop()
+        return bool(self._claimants) or self.ledger.limited
+
+    @cached_property
+    def _claimants(self) -> list[Candidate]:
+        """One job of each team, class and demand that is urgent or that a guarantee may cover."""
+        able = (job for job in self.situation.queue if job.priority == URGENT or self.ledger.bounded(job))
+        return list({(job.team, self.line.key(job)[2:]): job for job in able}.values())
 
     def _may_run(self, job: Candidate, device: str) -> bool:
         pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
@@ -243,9 +251,9 @@ class Pass:
             claim = Claim(job, device, self._covered(job, device))
             if not claim.anywhere():
                 continue
-            search = Cheapest(claim, self.ledger, self.situation.now, self.situation.policy)
+            search = Cheapest(claim, self.ledger, self.situation.now, self.situation.policy, self._victims[claim.sort])
             for node, here in self._occupied(device, job):
-                search.look(node, here)
+                search.look(node, here, lambda node: self.promises.free_of(node)[0])
             if search.found is not None:
                 self._promise(job, search.found, self._why(job, claim))
                 return True
@@ -260,14 +268,11 @@ class Pass:
         open_pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
         for node in self.board.nodes:
             if open_pools is None or node.pool in open_pools:
-                work, here = self.promises.free_of(node)
-                if here:
-                    yield work, here
+                if here := self.promises.staying(node.id):
+                    yield node, here
 
     def _why(self, job: Candidate, claim: Claim) -> str:
-        if claim.pools:
-            return f"which its team {self.ledger.name(job.team)} is guaranteed"
-        return "which is urgent"
+        return f"which its team {self.ledger.name(job.team)} is guaranteed" if claim.pools else "which is urgent"
 
     def _promise(self, job: Candidate, found: Opening, why: str) -> None:
         self.promises.make(job, found, self.situation.policy.hold_seconds)

@@ -28,6 +28,7 @@ class Promises:
     def __init__(self, situation: Situation, board: Board) -> None:
         self._situation, self._board = situation, board
         self._here: dict[int, list[Running]] | None = None
+        self._staying: dict[int, list[Running]] = {}
         self._ends: dict[int, float] = {}
         self.kept: dict[int, Promise] = {}  # by job
         self.unheld: list[Reservation] = []  # that stay, though another job took their place for now
@@ -51,8 +52,14 @@ class Promises:
 
     def free_of(self, node: Node) -> tuple[Node, list[Running]]:
         """A worker as one more reservation may count on it, and the jobs there whose end nobody counts on yet."""
-        here = [one for one in self.here(node.id) if one.number not in self._leaving and one.leaves_for is None]
-        return barred(node, self._promised.get(node.id, ())), here
+        return barred(node, self._promised.get(node.id, ())), self.staying(node.id)
+
+    def staying(self, node: int) -> list[Running]:
+        """The jobs on a worker whose end nobody counts on yet; the same list until that changes."""
+        if node not in self._staying:
+            here = self.here(node)
+            self._staying[node] = [one for one in here if one.number not in self._leaving and one.leaves_for is None]
+        return self._staying[node]
 
     def soonest(self, job: Candidate, nodes: Iterable[Node]) -> Opening | None:
         """The worker on which a job could start first if nothing passed it."""
@@ -93,6 +100,7 @@ class Promises:
         self._board.update(hold.taken(node))
         self._promised[node.id].update(reservation.spot.units)
         self._leaving.update(one.number for one in leavers)
+        self._staying.pop(node.id, None)
         self.kept[job.number] = Promise(job, reservation, leavers, starts, hold)
 
     def renew(self, job: Candidate, reservation: Reservation) -> None:

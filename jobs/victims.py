@@ -1,7 +1,7 @@
 """Who has to make room, when a job may ask for it: those whose leaving costs least. Pure."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 from stoker.jobs.fit import Node
 from stoker.jobs.ledger import Ledger
@@ -9,6 +9,11 @@ from stoker.jobs.openings import Opening, fewest, opening
 from stoker.jobs.policy import Policy
 from stoker.jobs.shares import cost
 from stoker.jobs.situation import URGENT, Candidate, Preemption, Running
+
+
+Sort = tuple[int, int, frozenset[str]]
+Price = tuple[bool, float]  # whether somebody urgent has to leave, and what is computed again
+Able = tuple[Sequence[Running], list[Running], Price]  # of a worker: all, who may be asked, the cheapest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,11 @@ class Claim:
         if running.number in ledger.guaranteed:
             return False
         return pool in self.pools or (self.job.priority == URGENT and running.priority < URGENT)
+
+    @property
+    def sort(self) -> Sort:
+        """Claims of one sort go before the same jobs."""
+        return (self.job.team, self.job.priority, frozenset(self.pools))
 
     def anywhere(self) -> bool:
         """Whether it is entitled to anything."""
@@ -45,12 +55,13 @@ def can_leave(running: Running, now: float, policy: Policy) -> bool:
 
 @dataclass(slots=True)
 class Cheapest:
-    """Looks for the cheapest set of victims, one worker after another."""
+    """Looks for the cheapest set of victims, one worker after another, by their ids."""
 
     claim: Claim
     ledger: Ledger
     now: float
     policy: Policy
+    known: dict[int, Able] = field(default_factory=dict)  # by worker; kept between claims of one sort in one plan
     best: tuple[bool, float, int, int] | None = None  # somebody urgent, cost, how many, worker
     found: Opening | None = None
 
@@ -63,15 +74,29 @@ class Cheapest:
         ]
         return sorted(able, key=lambda one: (self._price([one])[:2], one.number))
 
-    def _price(self, victims: Collection[Running]) -> tuple[bool, float]:
+    def _able(self, node: Node, running: Sequence[Running]) -> Able:
+        found = self.known.get(node.id)
+        if found is None or found[0] is not running:
+            able = self.eligible(node, running)
+            found = self.known[node.id] = (running, able, self._price(able[:1]))
+        return found
+
+    def _price(self, victims: Collection[Running]) -> Price:
         costs = [lost_seconds(one, self.now, self.policy) for one in victims]
         return any(one.priority == URGENT for one in victims), round(sum(costs), 3)
 
-    def look(self, node: Node, running: Collection[Running]) -> None:
-        """Look at one worker; keep what it offers if that is the cheapest so far."""
-        able = self.eligible(node, running)
-        if not able or (self.best is not None and self._price(able[:1]) > self.best[:2]):
+    def look(self, node: Node, running: Sequence[Running], work: Callable[[Node], Node]) -> None:
+        """Look at one worker; keep what it offers if that is the cheapest so far.
+
+        Args:
+            node: The worker.
+            running: The jobs there; the same list object as long as nothing about them changes.
+            work: Gives the worker as the job may count on it; asked only where the worker may be the cheapest.
+        """
+        _, able, least = self._able(node, running)
+        if not able or (self.best is not None and (*least, 1, node.id) > self.best):
             return
+        node = work(node)
         demand, device = self.claim.job.demand, self.claim.device
         wide = opening(demand, device, node, able)
         if wide is None:
