@@ -267,9 +267,8 @@ class Pass:
     def _occupied(self, device: str, job: Candidate) -> Iterable[tuple[Node, list[Running]]]:
         open_pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
         for node in self.board.nodes:
-            if open_pools is None or node.pool in open_pools:
-                if here := self.promises.staying(node.id):
-                    yield node, here
+            if (open_pools is None or node.pool in open_pools) and (here := self.promises.staying(node.id)):
+                yield node, here
 
     def _why(self, job: Candidate, claim: Claim) -> str:
         return f"which its team {self.ledger.name(job.team)} is guaranteed" if claim.pools else "which is urgent"

@@ -10,7 +10,6 @@ from stoker.jobs.policy import Policy
 from stoker.jobs.shares import cost
 from stoker.jobs.situation import URGENT, Candidate, Preemption, Running
 
-
 Sort = tuple[int, int, frozenset[str]]
 Price = tuple[bool, float]  # whether somebody urgent has to leave, and what is computed again
 Able = tuple[Sequence[Running], list[Running], Price]  # of a worker: all, who may be asked, the cheapest

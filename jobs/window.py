@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Row, select, text
@@ -105,26 +105,16 @@ def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None 
     """
     rows = session.execute(text(WINDOW_SQL), {"rows": depth + 1}).all()
     held = {row.number: row for row in session.execute(_HOLDERS)}
-    known = (demands or Demands()).find(session, [*rows, *held.values()])
+    keys = [list(group) for _, group in groupby(rows, key=itemgetter(1, 2, 3, 4))]  # by place: names take as long again
+    known = (demands or Demands()).find(session, [*(jobs[0] for jobs in keys), *held.values()])
     found: list[Candidate] = []
-    for _, group in groupby(rows, key=attrgetter("team_id", "owner_id", "priority", "shape")):
-        jobs = list(group)
+    for jobs in keys:
         for place, row in enumerate(jobs[:depth]):
-            held.pop(row.number, None)
+            held.pop(row[0], None)
             found.append(_candidate(row, known, more=place == depth - 1 and len(jobs) > depth))
     return found + [_candidate(row, known, more=False) for row in held.values()]
 
 
-def _candidate(row: Row[Any], known: dict[tuple[bytes, int], Demand], *, more: bool) -> Candidate:
-    return Candidate(
-        row.number,
-        row.priority,
-        known[row.shape, row.team_id],
-        team=row.team_id,
-        user=row.owner_id,
-        own_order=row.own_order,
-        queued_at=row.queued_at,
-        data=row.data,
-        time_limit_seconds=row.time_limit,
-        more=more,
-    )
+def _candidate(row: Sequence[Any], known: dict[tuple[bytes, int], Demand], *, more: bool) -> Candidate:
+    number, team, user, priority, like, own_order, queued_at, limit, data = row
+    return Candidate(number, priority, known[like, team], team, user, own_order, queued_at, data, limit, more)
