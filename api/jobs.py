@@ -18,7 +18,8 @@ from stoker.jobs.explaining import Why
 from stoker.jobs.models import User
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
-from stoker.jobs.spec import parse_spec
+from stoker.jobs.refusals import refuse_network
+from stoker.jobs.spec import JobSpec, parse_spec
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -48,6 +49,16 @@ def linked(services: Services, view: JobView) -> JobView:
     return reads_jobs.with_links(view, PREFIX, services.settings.flower_url)
 
 
+def spec_of(services: Services, body: bytes) -> JobSpec:
+    """The job that a body describes, if the administrator allows what it asks for.
+
+    Raises InvalidInput.
+    """
+    spec = parse_spec(parse_json(body))
+    refuse_network(spec.network, services.settings.network)
+    return spec
+
+
 @router.post("", status_code=201, openapi_extra=SPEC_BODY, responses=_AGAIN)
 def submit(
     body: JsonBody,
@@ -60,7 +71,7 @@ def submit(
     """Accept a job and queue it."""
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidInput("Idempotency-Key", "cannot be used", "give 1 to 255 ASCII characters without blanks")
-    spec = parse_spec(parse_json(body))
+    spec = spec_of(services, body)
     meant = hashlib.sha256(json.dumps(spec.document(), sort_keys=True).encode()).digest()
     user = User(
         id=caller.user_id, name=caller.user, team_id=caller.team_id, role=caller.role

@@ -3,13 +3,11 @@
 from fastapi import APIRouter
 
 from stoker.api.dependencies import Caller_, Database, JsonBody
-from stoker.api.jobs import SPEC_BODY
+from stoker.api.jobs import SPEC_BODY, spec_of
 from stoker.api.parameters import Limit
 from stoker.api.services import Shared
 from stoker.jobs import explaining
-from stoker.jobs.documents import parse_json
 from stoker.jobs.explaining import QueueView, Why
-from stoker.jobs.spec import parse_spec
 
 router = APIRouter(tags=["queue"])
 
@@ -25,4 +23,4 @@ def read_queue(session: Database, caller: Caller_, services: Shared, limit: Limi
 @router.post("/plan", openapi_extra=SPEC_BODY)
 def plan(body: JsonBody, session: Database, caller: Caller_, services: Shared) -> Why:
     """What would become of this job if it were submitted now. Stores nothing."""
-    return explaining.foretell(session, caller, parse_spec(parse_json(body)), services.foresight)
+    return explaining.foretell(session, caller, spec_of(services, body), services.foresight)

@@ -18,6 +18,7 @@ from stoker.client.client import Client
 from stoker.client.errors import NoServer
 from stoker.errors import StokerError
 from stoker.settings import Settings, load
+from stoker.workers import sandbox
 
 KEY_BYTES = 32  # of STOKER_SECRET_KEY
 MAKE_KEY = "openssl rand -base64 32 | tr '+/' '-_'"
@@ -163,6 +164,25 @@ def ports() -> Iterator[Finding]:
                 yield Finding("port", "ok", f"{port} of {variable} is free")
 
 
+def confinement() -> Iterator[Finding]:
+    """The kernel can confine jobs; a computer that only submits them need not."""
+    able = sandbox.available()
+    if isinstance(able, int):
+        weakness = sandbox.weakness(able)
+        found = f"Landlock {able} and a filter of system calls" + (f"; {weakness}" if weakness else "")
+        yield Finding("confinement", "note" if weakness else "ok", found, "update the kernel" if weakness else "")
+    elif _settings().confinement == "best-effort":
+        found = f"jobs run with everything that the worker's user may do: {able}"
+        yield Finding("confinement", "note", found, "a kernel with Landlock, then STOKER_CONFINEMENT=required")
+    else:
+        fix = (
+            "add landlock to the kernel's lsm= at boot (cat /sys/kernel/security/lsm), or update the kernel; "
+            "STOKER_CONFINEMENT=best-effort runs jobs without"
+        )
+        runs_workers = importlib.util.find_spec("torch") is not None
+        yield Finding("confinement", "problem" if runs_workers else "note", f"no worker starts here: {able}", fix)
+
+
 def server() -> Iterator[Finding]:
     """The API answers, the token is good, and workers are there."""
     try:
@@ -203,5 +223,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     home,
     sockets,
     ports,
+    confinement,
     server,
 )

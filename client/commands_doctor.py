@@ -12,7 +12,7 @@ MARKS = {"ok": "ok      ", "note": "note    ", "problem": "PROBLEM "}
 @click.command()
 @as_json
 def doctor(json_wanted: bool) -> None:
-    """Check Python, packages, PostgreSQL, Redis, disk, ports, server, token and workers.
+    """Check Python, packages, PostgreSQL, Redis, disk, ports, confinement, server, token and workers.
 
     Exit code 1 if something that is needed here is missing; notes do not count.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from stoker.errors import Unrunnable
+from stoker.errors import InvalidInput, Unrunnable
 from stoker.jobs.capacity import known_fleet
 from stoker.jobs.fit import Demand, Node, devices_for, fits, kinds_of
 from stoker.jobs.models import Pool, Team, TeamQuota
@@ -29,6 +29,12 @@ def refuse_unrunnable(session: Session, spec: JobSpec, team_id: int) -> None:
     if (reason := never(demand, kinds)) is not None:
         raise Unrunnable("resources", f"no worker could ever run this: {reason.sentence}", "ask for less")
     _refuse_above_limits(session, demand, kinds, team_id)
+
+
+def refuse_network(asked: str, allowed: str) -> None:
+    """Raise InvalidInput for a job that asks for more network than the administrator allows (none | open)."""
+    if asked != "none" and allowed == "none":
+        raise InvalidInput("network", f"{asked} is not allowed here: STOKER_NETWORK is none", "set network: none")
 
 
 def _refuse_above_limits(session: Session, demand: Demand, kinds: Iterable[Node], team_id: int) -> None:

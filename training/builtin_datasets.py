@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import io
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -80,7 +81,9 @@ def _watched(work: Callable[[], T], watch: Callable[[int, int], None]) -> T:
 
 def _digits() -> LabelledImages:
     """1,797 digits of 8×8 in 17 shades, brought to 32×32×3; every fifth of each digit is a test image."""
-    bunch = importlib.import_module("sklearn.datasets").load_digits()
+    with warnings.catch_warnings():  # that a job has no semaphores of the system concerns nobody here
+        warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
+        bunch = importlib.import_module("sklearn.datasets").load_digits()
     small = np.asarray(bunch.images * (255 / 16), np.float64).round().astype(np.uint8)
     large = np.stack([images.resize(np.repeat(one[:, :, None], 3, axis=2), 32, 32) for one in small])
     labels = np.asarray(bunch.target)

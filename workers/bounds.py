@@ -5,6 +5,7 @@ folder alone. The cache of data sets is not among these: a job gets the one file
 and the worker holds that file's lock. So no job reads another team's data, and none spoils what another trains on.
 """
 
+import functools
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import stoker
-from stoker.errors import ConfinementUnavailable, InvalidInput
+from stoker.errors import ConfinementUnavailable
 from stoker.settings import Settings
 from stoker.workers import sandbox
 from stoker.workers.sandbox import Confinement
@@ -67,14 +68,6 @@ class Bounds:
         able = sandbox.available()
         return sandbox.weakness(able) if isinstance(able, int) else ""
 
-    def check_network(self, asked: str) -> None:
-        """Refuse a job that asks for more than the administrator allows.
-
-        Raises InvalidInput.
-        """
-        if asked != "none" and self.network == "none":
-            raise InvalidInput("network", f"{asked} is not allowed on this worker", "set network: none")
-
     def confinement(
         self,
         scratch: Path,
@@ -93,7 +86,7 @@ class Bounds:
         if self.unconfined:
             return None
         network = network and self.network == "open"
-        readable = [*_PROGRAMS, *_CONFIGURATION, *_MACHINE, *interpreter(), *self.readable, *map(str, read_only)]
+        readable = [*_everywhere(), *self.readable, *map(str, read_only)]
         readable += [*(_NAMES if network else ()), *(_DRIVER if devices else ())]
         return Confinement(
             read_only=tuple(dict.fromkeys(readable)),
@@ -116,3 +109,12 @@ def interpreter() -> tuple[str, ...]:
 
 def _package() -> Path:
     return Path(stoker.__file__).resolve().parent
+
+
+@functools.cache
+def _everywhere() -> tuple[str, ...]:
+    """What every job reads, without what lies in another folder of these: each rule costs a job some of its start."""
+    paths = (*_PROGRAMS, *_CONFIGURATION, *_MACHINE, *interpreter())
+    real = {path: Path(path).resolve() for path in paths}
+    folders = set(real.values())
+    return tuple({real[path]: path for path in paths if folders.isdisjoint(real[path].parents)}.values())

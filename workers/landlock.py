@@ -43,6 +43,18 @@ def restrict(version: int, rules: Iterable[tuple[str, int]], *, tcp: bool) -> No
 
     Raises OSError.
     """
+    ruleset = make(version, rules, tcp=tcp)
+    try:
+        _call("landlock_restrict_self", _RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def make(version: int, rules: Iterable[tuple[str, int]], *, tcp: bool) -> int:
+    """Return a descriptor of these rules, which nobody obeys yet.
+
+    Raises OSError.
+    """
     handled = (1 << 13) - 1
     for since, access in _SINCE.items():
         handled |= access if version >= since else 0
@@ -53,9 +65,10 @@ def restrict(version: int, rules: Iterable[tuple[str, int]], *, tcp: bool) -> No
         for path, access in rules:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
                 _allow(ruleset, path, access & handled)
-        _call("landlock_restrict_self", _RESTRICT_SELF, ruleset, 0)
-    finally:
+    except BaseException:
         os.close(ruleset)
+        raise
+    return ruleset
 
 
 def _allow(ruleset: int, path: str, access: int) -> None:

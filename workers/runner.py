@@ -14,6 +14,7 @@ from stoker.jobs import attempts
 from stoker.jobs.attempts import Ending, Usage
 from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome, State
+from stoker.jobs.refusals import refuse_network
 from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.settings import Settings
@@ -154,7 +155,7 @@ class Runner:
 
         Raises AttemptClosed, Interrupted, and what ``cut_short`` takes.
         """
-        self.bounds.check_network(run.claimed.spec.network)
+        refuse_network(run.claimed.spec.network, self.bounds.network)
         if self.bounds.unconfined:
             report.note(self.bounds.banner)
         try:

@@ -5,6 +5,7 @@ limits, and no new privileges (``privileges``). What a process has asked of the 
 its children inherit it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 from stoker.errors import ConfinementUnavailable
 from stoker.workers import landlock, privileges, processes, seccomp
-from stoker.workers.seccomp import Architecture, Program
+from stoker.workers.seccomp import Architecture
 
 TASKS, TASKS_PER_CPU = 128, 32  # processes and threads: few enough that the worker can still count and kill them all
 BEYOND = 32  # so many more the kernel lets it start, for the watch to see that it wants more
@@ -99,13 +100,16 @@ def confine(confinement: Confinement) -> None:
 
 
 def rehearse() -> None:
-    """Do ahead of an order what does not depend on it."""
+    """Do ahead of an order what does not depend on it, and use what an order will: its first use is slow in a fork."""
     if isinstance(version := available(), int) and (arch := seccomp.architecture()):
         for network in (False, True):
             _filter(version, arch, network=network)
+        processes.dies_with()
+        with contextlib.suppress(OSError):  # it is tried again in earnest
+            os.close(landlock.make(version, _rules(Confinement((), (), network=False, memory_bytes=None)), tcp=False))
 
 
-def _filter(version: int, arch: Architecture, *, network: bool) -> Program:
+def _filter(version: int, arch: Architecture, *, network: bool) -> bytes:
     spared = () if version >= SCOPED else tuple(_ancestors())
     return seccomp.program(arch, network=network, spared=spared, truncate=version >= _TRUNCATING)
 

@@ -95,6 +95,7 @@ ARCHITECTURES = MappingProxyType(
 )
 
 Program = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, constant
+_STEP = struct.Struct("HBBI")
 
 
 def architecture() -> Architecture | None:
@@ -103,8 +104,8 @@ def architecture() -> Architecture | None:
 
 
 @functools.cache
-def program(arch: Architecture, *, network: bool, spared: tuple[int, ...] = (), truncate: bool = True) -> Program:
-    """The filter.
+def program(arch: Architecture, *, network: bool, spared: tuple[int, ...] = (), truncate: bool = True) -> bytes:
+    """The filter, as the kernel reads it.
 
     ``spared`` are processes that no signal may reach, where Landlock does not keep signals inside the job; with them,
     signals to groups are refused as well. Without ``truncate`` files cannot be cut by name.
@@ -124,17 +125,17 @@ def program(arch: Architecture, *, network: bool, spared: tuple[int, ...] = (), 
         made += _when(arch.kill, _signals(spared))
     if not truncate:
         made += _when(arch.truncate, [_give(errno.EPERM)])
-    return [*made, _allow()]
+    return b"".join(_STEP.pack(*step) for step in [*made, _allow()])
 
 
-def install(filter_: Program, arch: Architecture) -> None:
+def install(filter_: bytes, arch: Architecture) -> None:
     """Filter all system calls of this thread and its children to come; ``no_new_privs`` must be set.
 
     Raises OSError.
     """
-    packed = b"".join(struct.pack("HBBI", *step) for step in filter_)
-    code = ctypes.create_string_buffer(packed, len(packed))
-    header = struct.pack("HxxxxxxQ", len(filter_), ctypes.addressof(code))
+    code = ctypes.c_char_p(filter_)
+    address = ctypes.cast(code, ctypes.c_void_p).value
+    header = struct.pack("HxxxxxxQ", len(filter_) // _STEP.size, address)
     if _LIBC.syscall(ctypes.c_long(arch.seccomp), _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.c_char_p(header)) != 0:
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 

@@ -226,6 +226,7 @@ def test_login_keeps_a_token_that_is_good(server: Server, run: Run, monkeypatch:
 
 def test_doctor_finds_the_server_and_the_worker(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {item["check"]: item for item in document(run("doctor", "--json"))["checks"]}
+    assert checks["confinement"]["found"]
     assert checks["server"]["grade"] == checks["workers"]["grade"] == checks["postgresql"]["grade"] == "ok"
     monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:9")
     assert run("doctor").exit_code == 1

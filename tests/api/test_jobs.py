@@ -1,11 +1,14 @@
 """Submit, list, show, cancel, as a client sees them."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
+from stoker.api.app import create_app
+from stoker.settings import Settings
 from tests.api.conftest import Kicks, People
 from tests.support.finished_job import ACCURACY, FakeWorker, finished, submit
 
@@ -191,3 +194,13 @@ def test_the_description_is_complete(client: TestClient) -> None:
 
     for reference in references(schema):
         assert reference.removeprefix("#/components/schemas/") in schema["components"]["schemas"]
+
+
+def test_network_that_the_administrator_forbids_is_refused_at_submit(settings: Settings, people: People) -> None:
+    closed = create_app(dataclasses.replace(settings, network="none"), dispatcher=Kicks())
+    with TestClient(closed, headers={"Authorization": f"Bearer {people.ada}"}) as ada:
+        for route in ("/api/v1/jobs", "/api/v1/plan"):
+            answer = ada.post(route, json=DIGITS | {"network": "open"})
+            assert answer.status_code == 422
+            assert "STOKER_NETWORK is none" in answer.text
+        assert ada.post("/api/v1/jobs", json=DIGITS).status_code == 201

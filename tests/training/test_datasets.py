@@ -1,6 +1,8 @@
 """Archives and folders of images become tensors."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -170,6 +172,23 @@ def test_the_digits_are_always_the_same(cache: Path, tmp_path: Path) -> None:
     assert torch.equal(again.train_images, first.train_images)
     assert (len(first.train_labels), len(first.test_labels)) == (1442, 355)
     assert first.train_images.shape[1:] == (3, 32, 32)
+
+
+WITHOUT_SEMAPHORES = """
+import _multiprocessing, pathlib
+class SemLock:
+    def __init__(self, *given, **named):
+        raise PermissionError(13, "Permission denied")
+_multiprocessing.SemLock = SemLock
+from stoker.training import builtin_datasets
+builtin_datasets.read("digits", pathlib.Path("absent"), lambda *seen: None)
+"""
+
+
+def test_the_digits_print_nothing_where_there_are_no_semaphores() -> None:
+    command = [sys.executable, "-c", WITHOUT_SEMAPHORES]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.fixture

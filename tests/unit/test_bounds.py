@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from stoker.client import checks
 from stoker.errors import ConfinementUnavailable, InvalidInput
+from stoker.jobs.refusals import refuse_network
 from stoker.settings import Settings
 from stoker.workers import sandbox
 from stoker.workers.bounds import Bounds
@@ -30,9 +32,33 @@ def test_what_an_older_kernel_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch,
 
 def test_no_job_has_more_network_than_the_administrator_allows(tmp_path: Path) -> None:
     closed = Bounds("none")
-    with pytest.raises(InvalidInput, match="open is not allowed on this worker"):
-        closed.check_network("open")
-    closed.check_network("none")
     confinement = closed.confinement(tmp_path, network=True)
     assert confinement is not None
     assert confinement["network"] is False
+
+
+@pytest.mark.parametrize(
+    ("able", "wanted", "grade", "words"),
+    [
+        (6, "required", "ok", "Landlock 6"),
+        (5, "required", "note", "signals to each other"),
+        ("no Landlock", "required", "problem", "no worker starts here: no Landlock"),
+        ("no Landlock", "best-effort", "note", "everything that the worker's user may do"),
+    ],
+)
+def test_the_doctor_says_what_the_kernel_can(
+    monkeypatch: pytest.MonkeyPatch, able: int | str, wanted: str, grade: str, words: str
+) -> None:
+    monkeypatch.setattr(sandbox, "available", lambda: able)
+    monkeypatch.setenv("STOKER_CONFINEMENT", wanted)
+    (finding,) = checks.confinement()
+    assert finding.grade == grade
+    assert words in finding.found
+    assert bool(finding.fix) == (grade != "ok")
+
+
+def test_more_network_than_the_administrator_allows_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="open is not allowed here: STOKER_NETWORK is none"):
+        refuse_network("open", "none")
+    for asked, allowed in (("none", "none"), ("none", "open"), ("open", "open")):
+        refuse_network(asked, allowed)
