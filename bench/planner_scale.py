@@ -221,10 +221,13 @@ def measure_queue(jobs: int, turns: int) -> None:
             fill(session, jobs)
             incarnation = offer(session)
         means = Means()
-        with factory() as session:
-            done = dispatch(session, means, FIRST_DEPTH)
-            session.commit()
-        take(factory, incarnation, done)
+        more = True
+        while more:  # until all eight GPUs are in use, and places are promised
+            with factory() as session:
+                done = dispatch(session, means, FIRST_DEPTH)
+                session.commit()
+            take(factory, incarnation, done)
+            more = done.more
         found = sorted(1000 * freed(factory, incarnation, means) for _ in range(turns))
         with factory() as session:
             count = session.scalar(text("SELECT count(*) FROM jobs WHERE state = 'queued'"))
