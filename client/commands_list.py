@@ -7,7 +7,17 @@ from typing import Any
 import click
 
 from stoker.client.client import Client
-from stoker.client.screen import amount, as_json, console, duration, percent, print_json, print_table, seconds_since
+from stoker.client.screen import (
+    amount,
+    as_json,
+    console,
+    duration,
+    percent,
+    print_json,
+    print_table,
+    safe,
+    seconds_since,
+)
 
 COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "ACC", "AGE", "ETA")
 ALIVE = ("running", "placed", "queued", "waiting")
@@ -92,6 +102,9 @@ def workers(json_wanted: bool) -> None:
         return
     columns = ("WORKER", "STATE", "HOST", "CPUS", "MEMORY", "ATTEMPTS", "DEVICES", "JOBS", "SEEN")
     print_table(columns, [_worker_row(item) for item in items])
+    for item in items:
+        if notice := item.get("notice"):  # not told by older servers
+            click.echo(safe(f"{item['name']}: {notice}"))
 
 
 def _worker_row(item: dict[str, Any]) -> tuple[object, ...]:

@@ -40,6 +40,7 @@ class Offer:
     cpu_model: str
     devices: tuple[OfferedDevice, ...] = ()
     pool: str = "default"
+    notice: str = ""  # for whoever looks at the worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ def _offer(session: Session, offer: Offer) -> int:
         "attempts_limit": offer.attempts_limit,
         "cpu_model": offer.cpu_model,
         "pool": offer.pool,
+        "notice": offer.notice,
         "last_seen_at": func.now(),
         "suspect_until": None,
         "suspect_count": 0,

@@ -47,6 +47,7 @@ class WorkerView:
     jobs: list[int]  # only those that the caller may see
     last_seen_at: datetime
     version: str | None
+    notice: str  # such as that jobs are not confined there; empty: nothing to say
 
 
 def list_workers(session: Session, caller: Caller, limit: int, after: str | None) -> Page[WorkerView]:
@@ -135,4 +136,5 @@ def _view(
         jobs=jobs,
         last_seen_at=worker.last_seen_at,
         version=start.version if start else None,
+        notice=worker.notice,
     )

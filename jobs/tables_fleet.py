@@ -29,6 +29,7 @@ class Worker(Base):
     attempts_limit: Mapped[int]
     attempts_used: Mapped[int] = mapped_column(server_default="0")
     cpu_model: Mapped[str]  # part of what "the same machine" means for an exact resume
+    notice: Mapped[str] = mapped_column(server_default="")  # for whoever looks at it; empty: nothing to say
     draining: Mapped[bool] = mapped_column(server_default="false")
     suspect_until: Mapped[Time | None]  # let an attempt go unclaimed: no placements before this
     suspect_count: Mapped[int] = mapped_column(server_default="0")  # in a row; doubles the pause

@@ -183,6 +183,7 @@ class Worker:
             cpu_model=host.cpu_model(),
             devices=self._devices,
             pool=settings.worker_pool,
+            notice=self._bounds.banner,
         )
 
     def canary(self) -> None:

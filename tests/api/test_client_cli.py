@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from stoker.client.cli import cli
 from stoker.client.client import Client
+from stoker.jobs.fleet import Identity, Offer, register
 from stoker.jobs.records import Batch
 from tests.api.conftest import Run
 from tests.api.test_client_uploads import image_folder
@@ -161,6 +163,16 @@ def test_nobody_unknown_nothing_there(server: Server, run: Run, monkeypatch: pyt
     assert run("ps").exit_code == 5
     monkeypatch.setenv("STOKER_URL", "localhost")
     assert run("ps").exit_code == 2
+
+
+def test_what_a_worker_has_to_say_is_shown(server: Server, run: Run) -> None:
+    assert "confined" not in run("workers").stdout
+    assert document(run("workers", "--json"))["items"][0]["notice"] == ""
+    offer = Offer("open", 1000, 10**9, 1, "cpu-x", notice="jobs are NOT confined here: no Landlock")
+    with server.queue.factory() as session:
+        register(session, offer, Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "test"), 60)
+        session.commit()
+    assert run("workers").stdout.splitlines()[-1] == "open: jobs are NOT confined here: no Landlock"
 
 
 def test_workers_are_listed_drained_and_resumed(server: Server, run: Run) -> None:
