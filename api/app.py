@@ -22,6 +22,7 @@ from stoker.api import (
     jobs,
     outputs,
     people,
+    pools,
     predictions,
     problems,
     queue,
@@ -61,6 +62,7 @@ ROUTERS = (
     accounts,
     people,
     quotas,
+    pools,
     secrets,
     queue,
 )
@@ -71,6 +73,7 @@ BODIES = (
     people.NewUser,
     people.UserChange,
     quotas.QuotaChange,
+    pools.PoolChange,
     secrets.NewSecret,
     steering.JobChange,
 )

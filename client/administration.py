@@ -76,6 +76,14 @@ class Administration:
         """Guarantee a team nothing in a pool; raises NotFound."""
         self._transport.send("DELETE", "/quotas", team=team, pool=pool)
 
+    def pools(self) -> list[Item]:
+        """The pools of workers: name, fractions, workers."""
+        return list(pages(self._transport, "/pools"))
+
+    def set_pool(self, name: str, *, fractions: bool) -> Item:
+        """Let jobs ask for a part of a GPU in a pool, or no longer; raises NotFound."""
+        return self._send("PATCH", f"/pools/{_part(name)}", fractions=fractions)
+
     def usage(self, by: str = "team", since: str = "7d") -> Item:
         """What was used since so long ago, by "team" or "user": since, until, items."""
         answer: Item = self._transport.get("/usage", by=by, since=since)

@@ -55,6 +55,7 @@ COMMANDS = {
     "user": ("stoker.client.commands_admin", "user", "Add, list and change users."),
     "token": ("stoker.client.commands_admin", "token", "Make, list and revoke tokens."),
     "quota": ("stoker.client.commands_quota", "quota", "Set what teams are guaranteed in a pool."),
+    "pool": ("stoker.client.commands_pool", "pool", "List pools; say where a GPU may be shared."),
     "usage": ("stoker.client.commands_quota", "usage", "Show what teams or users have used."),
     "secret": ("stoker.client.commands_secret", "secret", "Keep, list and remove secrets for jobs."),
     "dataset": ("stoker.client.commands_dataset", "dataset", "Add and list data sets."),

@@ -61,7 +61,7 @@ def _pairs(job: Job) -> list[tuple[str, object]]:
         ("name", job.name),
         ("state", document["state"]),
         ("waits for", reason.get("sentence")),
-        ("position", reason.get("position")),
+        ("position", job.why().get("position") if document["state"] == "queued" else None),
         ("owner", f"{document.get('owner')} (team {document.get('team')})"),
         ("worker", document.get("worker")),
         ("priority", document.get("priority")),

@@ -28,6 +28,11 @@ class NotWaiting(Conflict):
 def allow_urgent(session: Session, team_id: int, *, but: int = 0) -> None:
     """Refuse one more urgent job of a team; raises UrgentInUse. Two requests at once wait for each other here."""
     session.execute(select(Team.id).where(Team.id == team_id).with_for_update(key_share=True))
+    refuse_urgent(session, team_id, but=but)
+
+
+def refuse_urgent(session: Session, team_id: int, *, but: int = 0) -> None:
+    """Refuse as ``allow_urgent`` does, for a question that stores nothing and so locks nothing."""
     urgent = select(Job.number).where(
         Job.team_id == team_id,
         Job.priority == PRIORITIES["urgent"],

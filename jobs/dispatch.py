@@ -88,25 +88,20 @@ def read_situation(session: Session, queue: Sequence[Candidate], means: Means) -
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a job waits, and how many take their turn before it."""
+    """Why a job waits. Its place in the queue is the planner's to tell (`explaining.why`)."""
 
     code: str
     sentence: str
-    position: int | None
 
 
 def explain(session: Session, job: Job) -> Explanation | None:
     """Say what a waiting or queued job waits for; None for any other."""
     if job.state == State.WAITING:
-        return Explanation(WAITS_FOR_PARENTS.code, WAITS_FOR_PARENTS.sentence, None)
+        return Explanation(WAITS_FOR_PARENTS.code, WAITS_FOR_PARENTS.sentence)
     if job.state != State.QUEUED:
         return None
-    ahead = select(func.count()).where(
-        Job.state == State.QUEUED,
-        (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.number < job.number)),
-    )
     reason = _reason(session, job)
-    return Explanation(reason.code, reason.sentence, 1 + int(session.scalar(ahead) or 0))
+    return Explanation(reason.code, reason.sentence)
 
 
 def _reason(session: Session, job: Job) -> Reason:

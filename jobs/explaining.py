@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.accounts import Caller
+from stoker.jobs.changes import refuse_urgent
 from stoker.jobs.dispatch import explain
 from stoker.jobs.durations import running_durations
 from stoker.jobs.forecast import like
@@ -93,7 +94,7 @@ def why(session: Session, job: Job, foresight: Foresight) -> Why:
     found = foresight.look(session).prospects(session, [job.number])
     if found:
         return _why(found[0])
-    return Why(*(reason.code, reason.sentence, reason.position) if reason else (NEXT.code, NEXT.sentence))
+    return Why(*(reason.code, reason.sentence) if reason else (NEXT.code, NEXT.sentence))
 
 
 def _why(prospect: Prospect) -> Why:
@@ -197,9 +198,11 @@ def team_shares(session: Session, situation: Situation) -> list[TeamShareView]:
 def foretell(session: Session, caller: Caller, spec: JobSpec, foresight: Foresight) -> Why:
     """What would become of a job if it were submitted now; nothing is stored.
 
-    Raises Unrunnable when no worker could ever run it.
+    Raises what submitting it would raise: Unrunnable when no worker could ever run it; UrgentInUse.
     """
     refuse_unrunnable(session, spec, caller.team_id)
+    if spec.priority == "urgent" and not caller.admin:
+        refuse_urgent(session, caller.team_id)
     document: dict[str, Any] = spec.document()
     job = Candidate(
         NEW,

@@ -179,7 +179,8 @@ def _misfit_units(demand: Demand, node: Node) -> Reason | None:
     free = len(open_units(demand, node))
     if free < demand.gpus:
         share = "" if demand.gpu_milli >= WHOLE else f" with {demand.gpu_milli / 10:g} % free"
-        return Reason("gpus", f"needs {demand.gpus} GPUs{share}; {free} of {len(large)} are free on {node.name}")
+        plural = "s" if demand.gpus > 1 else ""
+        return Reason("gpus", f"needs {demand.gpus} GPU{plural}{share}; {free} of {len(large)} are free on {node.name}")
     return None
 
 

@@ -9,10 +9,11 @@ from stoker.errors import InvalidInput, NotFound
 from stoker.jobs.accounts import Caller
 from stoker.jobs.capacity import known_fleet
 from stoker.jobs.documents import shown
-from stoker.jobs.models import Pool, Team, TeamQuota
+from stoker.jobs.models import Team, TeamQuota
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.people import find_team, in_team
+from stoker.jobs.pools import lock_pool
 
 MOST = 10**6  # GPUs or CPUs
 FIELDS = ("gpus", "cpus", "gpus_limit", "cpus_limit")
@@ -45,7 +46,7 @@ def set_quota(session: Session, team: str, pool: str, changes: dict[str, float |
         InvalidInput: Out of range, a limit below the guarantee, or all guarantees together above what the pool has.
     """
     owner = find_team(session, team)
-    _lock_pool(session, pool)
+    lock_pool(session, pool)  # two guarantees are not given out of the same room
     quota = session.get(TeamQuota, (owner.id, pool)) or TeamQuota(team_id=owner.id, pool=pool)
     before = _words(quota)
     for name, value in changes.items():
@@ -89,13 +90,6 @@ def list_quotas(session: Session, caller: Caller, limit: int, after: str | None)
     rows = session.execute(statement).all()
     found = [_view(quota, team) for quota, team in rows[:limit]]
     return Page(found, cursor("quota", start + limit) if len(rows) > limit else None)
-
-
-def _lock_pool(session: Session, name: str) -> None:
-    """Hold a pool, so that two guarantees cannot be given out of the same room; raises NotFound."""
-    if session.scalars(select(Pool.name).where(Pool.name == name).with_for_update()).one_or_none() is None:
-        known = ", ".join(session.scalars(select(Pool.name).order_by(Pool.name).limit(12)))
-        raise NotFound("pool", shown(name), f"known: {known}; a worker that names a pool makes it")
 
 
 def _checked(name: str, value: float | None) -> int | None:

@@ -47,6 +47,11 @@ def test_a_team_is_set_up_and_taken_down(server: Server, monkeypatch: pytest.Mon
         ["TEAM", "POOL", "GPUS", "CPUS"],
         ["nlp", "default", "0", "2"],
     ]
+    assert run("pool", "set", "default", "--fractions").stdout == "jobs in pool default may ask for a part of a GPU\n"
+    (pool,) = json.loads(run("pool", "ls", "--json").stdout)["items"]
+    assert (pool["name"], pool["fractions"]) == ("default", True)
+    assert run("pool", "ls").stdout.splitlines()[1].split() == ["default", str(pool["workers"]), "yes"]
+    assert "may not ask" in run("pool", "set", "default", "--no-fractions").stdout
     assert "eve" in run("user", "ls").stdout
     assert run("user", "set", "eve", "--role", "admin").stdout == "eve (team nlp, admin)\n"
     assert run("user", "rm", "eve").stdout == "eve may sign in no more\n"
@@ -69,6 +74,8 @@ MISTAKES = [
     (("quota", "set", "vision", "--cpus", "99"), 2, "99 is more than pool default can guarantee"),
     (("quota", "set", "vision", "--cpus-limit", "many"), 2, "'many' is not a number"),
     (("quota", "set", "vision", "--pool", "x", "--cpus", "1"), 4, "no pool x; known: default"),
+    (("pool", "set", "default"), 2, "nothing is to change; give --fractions or --no-fractions"),
+    (("pool", "set", "x", "--fractions"), 4, "no pool x; known: default"),
     (("usage", "--since", "yesterday"), 2, "since: 'yesterday' is not a duration"),
     (("token", "rm", "99"), 4, "no token 99"),
 ]
