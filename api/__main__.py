@@ -10,12 +10,12 @@ from types import FrameType
 
 import uvicorn
 from sqlalchemy import select
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from stoker.api.app import create_app
 from stoker.api.services import Services
 from stoker.errors import SettingInvalid, StackError, StokerError, Unavailable
-from stoker.jobs.database import connect, sessions
+from stoker.jobs.database import connect, refusal, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.models import User
 from stoker.log import Events, configure
@@ -55,7 +55,7 @@ def listen(settings: Settings) -> socket.socket:
 def refuse_to_be_open(settings: Settings) -> None:
     """Refuse to be reached from other hosts before there is anybody who could sign in.
 
-    Raises StackError; Unavailable where the database cannot say.
+    Raises StackError; Unavailable where the database cannot say, SettingInvalid where it refuses the password.
     """
     if settings.database_url is None or _loopback(settings.api_host):
         return
@@ -66,8 +66,9 @@ def refuse_to_be_open(settings: Settings) -> None:
                 raise StackError(f"there are no users yet: make one before the API listens on {settings.api_host}")
     except ProgrammingError:
         raise StackError("the database has no tables yet: run `stoker migrate`") from None
-    except SQLAlchemyError:
-        raise Unavailable("the database (STOKER_DATABASE_URL)") from None
+    except SQLAlchemyError as error:
+        refused = refusal(error) if isinstance(error, DBAPIError) else None
+        raise refused or Unavailable("the database (STOKER_DATABASE_URL)") from None
     finally:
         engine.dispose()
 

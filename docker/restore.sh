@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ $# = 1 ] && [ -s "$1" ] || { echo "usage: docker/restore.sh FILE" >&2; exit 2; }
-[ -e secrets ] || sh docker/secrets.sh
+sh docker/secrets.sh
 docker compose up --detach --wait --wait-timeout 120 postgres
 in_database() { # in_database COMMAND…, with the password, which stays inside the container
     docker compose exec -T postgres sh -c 'PGPASSWORD=$(cat /run/secrets/postgres_password) exec "$@"' sh "$@"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Bring a team's installation up: the secrets if there are none yet, images, services; then print the addresses and
+# Bring a team's installation up: the secrets that are missing, images, services; then print the addresses and
 # the administrator's first token. Arguments go to `docker compose`: docker/up.sh --profile gpu
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ case " $* " in
     ;;
 esac
 
-[ -e secrets ] || sh docker/secrets.sh
+sh docker/secrets.sh
 for name in broker_url database_url flower_auth metrics_token postgres_password redis_acl redis_password secret_key; do
     file=secrets/$name
     [ -s "$file" ] || refuse "$file is missing or empty" \

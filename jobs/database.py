@@ -5,7 +5,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import SettingInvalid, StackError
@@ -49,6 +49,15 @@ def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Eng
             "application_name": application,
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
+    )
+
+
+def refusal(error: DBAPIError) -> SettingInvalid | None:
+    """What to say when the server answers and lets nobody in with this URL; None: another fault, which may pass."""
+    if "authentication failed" not in str(error.orig):  # before a connection stands, there is no code but the text
+        return None
+    return SettingInvalid(
+        "STOKER_DATABASE_URL", "its user or password is refused by the database", "write those that it was made with"
     )
 
 

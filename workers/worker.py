@@ -14,9 +14,10 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
-from stoker.errors import SettingInvalid, StackError
-from stoker.jobs.database import connect, sessions
+from stoker.errors import SettingInvalid, StackError, Unavailable
+from stoker.jobs.database import connect, refusal, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.fleet import Offer
 from stoker.jobs.vault import Vault
@@ -82,7 +83,7 @@ class Worker:
     def serve(self) -> None:
         """Register, take jobs, and when asked to stop, hand them back.
 
-        Raises NameTaken, StackError, and what the database raises when it cannot be reached at all.
+        Raises NameTaken, StackError, Unavailable: no database, SettingInvalid: it refuses the password.
         """
         if self._bounds.banner:
             events.warning("confinement_incomplete", banner=self._bounds.banner)
@@ -98,7 +99,7 @@ class Worker:
         membership = Membership(sessions(engine), self.offer(), self.settings.lease_seconds)
         self._fork_server.wait_ready()
         self.canary()
-        persist(membership.join, go_on=_for_seconds(DATABASE_SECONDS), what="register")
+        _join(membership)
         empty_folder(self.settings.home / "scratch" / self.name)  # of incarnations that are no more
         self.health.parent.mkdir(parents=True, exist_ok=True)
         keeper = LeaseKeeper(self.settings, self._url, membership, self._runs, self._fork_server, self.health)
@@ -246,6 +247,24 @@ def _drain_step(runs: Runs, membership: Membership, patience_seconds: float) -> 
 def _keep_logging(**_: Any) -> None:
     """Celery leaves logging alone where somebody listens to this signal; of its own words only warnings count."""
     logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+def _join(membership: Membership) -> None:
+    """Register as soon as the database is up.
+
+    Raises NameTaken, Unavailable; SettingInvalid: it refuses the password.
+    """
+
+    def let_in() -> None:
+        try:
+            membership.join()
+        except OperationalError as error:
+            raise refusal(error) or error from None
+
+    try:
+        persist(let_in, go_on=_for_seconds(DATABASE_SECONDS), what="register")
+    except OperationalError:
+        raise Unavailable("the database (STOKER_DATABASE_URL)") from None
 
 
 def _for_seconds(seconds: float) -> Callable[[], bool]:

@@ -5,10 +5,13 @@ import logging
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +121,47 @@ def test_a_database_that_cannot_be_asked_is_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("stoker api: the database (STOKER_DATABASE_URL) does not answer")
+
+
+@pytest.mark.parametrize("module", ["stoker.api", "stoker.workers"])
+def test_a_password_that_the_database_refuses_is_one_line(module: str, tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    with refusing_database() as port:
+        environ |= {
+            "STOKER_DATABASE_URL": f"postgresql+psycopg://stoker:not-this-one@127.0.0.1:{port}/stoker",
+            "STOKER_BROKER_URL": "redis://127.0.0.1:1/0",
+            "STOKER_API_HOST": "0.0.0.0",
+            "STOKER_HOME": str(tmp_path),
+            "STOKER_CONFINEMENT": "best-effort",
+        }
+        command = [sys.executable, "-m", module]
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    told = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert (ended.returncode, len(told)) == (2, 1), ended.stderr
+    assert "STOKER_DATABASE_URL: its user or password is refused by the database" in told[0]
+    assert "not-this-one" not in ended.stderr
+
+
+@contextmanager
+def refusing_database() -> Iterator[int]:
+    """A server that speaks PostgreSQL's first words and then lets nobody in; gives its port."""
+    told = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "stoker"\0\0'
+
+    class Refusal(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while size := int.from_bytes(self.rfile.read(4), "big"):
+                asked = self.rfile.read(size - 4)
+                if asked[:4] == (196608).to_bytes(4, "big"):  # the start of protocol 3.0, not a question about TLS
+                    self.wfile.write(b"E" + (len(told) + 4).to_bytes(4, "big") + told)
+                    return
+                self.wfile.write(b"N")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("module", ["stoker.api", "celery -A stoker.messages.flower inspect ping"])

@@ -4,7 +4,7 @@ It brings its own Docker engine, made of Debian's packages, and its own base ima
 product's Dockerfile and docker-compose.yml are used as they are. Afterwards engine and firewall are as found.
 
 --only NAME    these checks only, by the name of their function; may be repeated
---keep         leave engine and containers running at the end, and say how to reach them
+--keep         before engine and containers are taken down, say how to reach them, and wait for Ctrl-C
 """
 
 import argparse
@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,15 +72,19 @@ def _with_engine(tally: Tally, wanted: list[str], keep: bool) -> None:
         if _up(tally, stack):
             _run(tally, stack, wanted, torch)
         if keep:
-            say("kept: " + " ".join(f"{name}={engine.environ[name]}" for name in ("DOCKER_HOST", "PATH")))
-            return
+            _wait(engine)
         tally.note("taking everything down")
         stack.down()
     finally:
-        if not keep:
-            engine.stop()
-            tally.check("engine and firewall are as found", partial(_nothing_left, engine))
-            shutil.rmtree(HOME, ignore_errors=True)
+        engine.stop()
+        tally.check("engine and firewall are as found", partial(_nothing_left, engine))
+        shutil.rmtree(HOME, ignore_errors=True)
+
+
+def _wait(engine: Engine) -> None:
+    say("kept: " + " ".join(f"{name}={engine.environ[name]}" for name in ("DOCKER_HOST", "DOCKER_CONFIG", "PATH")))
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _prepare(tally: Tally, engine: Engine) -> Torch:

@@ -2,9 +2,12 @@
 
 import os
 import signal
+from contextlib import suppress
 
 from tests.containers.installation import Installation
 from tests.containers.jobs import (
+    OWN_CODE,
+    SCRIPT,
     SECONDS,
     SMALL,
     attempts,
@@ -70,17 +73,30 @@ def gone_for_good(stack: Installation) -> None:
 
 
 def frozen(stack: Installation) -> None:
-    """A worker that is paused turns unhealthy, and healthy again afterwards; its job has gone on elsewhere."""
+    """A worker whose processes stand still turns unhealthy, then healthy again; its job has gone on elsewhere."""
+    # not `docker pause`: the engine then calls a container unhealthy without having asked it
     with stack.client() as client, endless(stack, client) as job:
         worker = container_of(stack, attempts(stack, job.number)[0][0])
-        stack.engine.docker("pause", worker)
+        standing = _stop_all(stack, worker)
         try:
             stack.wait_health(worker, "unhealthy", SECONDS)
             (first, outcome, _), (second, _, _) = wait_resumed(stack, job)
             assert (outcome, first != second) == ("lost", True)
         finally:
-            stack.engine.docker("unpause", worker)
+            for pid in standing:
+                os.kill(pid, signal.SIGCONT)
         stack.wait_health(worker, "healthy", SECONDS)
+
+
+def _stop_all(stack: Installation, container: str) -> set[int]:
+    """Stop every process of a container, those too that were started meanwhile; returns their pids on the host."""
+    stopped: set[int] = set()
+    while running := stack.pids(container) - stopped:
+        for pid in running:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= running
+    return stopped
 
 
 def cut_off(stack: Installation) -> None:
@@ -112,10 +128,9 @@ def drained(stack: Installation) -> None:
 
 
 def out_of_memory(stack: Installation) -> None:
-    """A job that needs more memory than its container has fails for that reason, and the worker lives on."""
+    """A job that takes more memory than its container has fails for that reason, and the worker lives on."""
     with stack.client() as client:
-        greedy = {"model": "resnet50", "batch_size": 1024, "epochs": 1, "name": "greedy", "memory": "1GB"}
-        job = client.train(**SMALL | greedy)
+        job = client.run(["python", "hoard.py"], code=OWN_CODE, name="hoard", **SCRIPT)
         wait_state(job, "failed")
         assert stack.sql(f"SELECT failure->>'class' FROM jobs WHERE number = {job.number}") == "host_out_of_memory"
         assert len(live_workers(client)) == 2

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.containers.commands import run
@@ -67,6 +68,10 @@ def load(engine: Engine, tree: Path, shelf: Path) -> None:
 def build_standins(engine: Engine) -> None:
     """Build what is called Redis and PostgreSQL in ``docker-compose.yml``."""
     here = Path(__file__).parent / "standins"
-    for name, tag in STANDINS.items():
-        base = ("--build-arg", f"PYTHON_IMAGE={BASE}")
-        engine.docker("build", "--quiet", "--network", "host", *base, "--tag", tag, here / name)
+    base = ("--build-arg", f"PYTHON_IMAGE={BASE}")
+
+    def build(name: str) -> None:
+        engine.docker("build", "--quiet", "--network", "host", *base, "--tag", STANDINS[name], here / name)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(build, STANDINS))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from stoker.client.client import Client
@@ -10,6 +11,8 @@ from tests.containers.installation import Installation
 from tests.support.waiting import wait_for
 
 SMALL: dict[str, Any] = {"device": "cpu", "memory": "200MB", "cpus": 0.5, "dataset": "digits"}
+SCRIPT: dict[str, Any] = {"device": "cpu", "memory": "900MB", "cpus": 0.5}
+OWN_CODE = Path(__file__).parent / "own_code"
 SECONDS = 240.0  # for anything to happen; a machine that is busy with other things is slow
 
 
