@@ -48,11 +48,14 @@ def in_a_child(work: Callable[[], object]) -> Any:
     pid = os.fork()
     if pid == 0:
         try:
-            result: object = work()
-        except BaseException as error:
-            result = repr(error)
-        os.write(into, pickle.dumps(result))
-        os._exit(0)
+            into = os.dup2(into, 3)  # the work may close those with high numbers
+            try:
+                result: object = work()
+            except BaseException as error:
+                result = repr(error)
+            os.write(into, pickle.dumps(result))
+        finally:
+            os._exit(0)
     os.close(into)
     with os.fdopen(out, "rb") as file:
         found = pickle.load(file)
