@@ -78,7 +78,7 @@ def ears(watched: Stage) -> Iterator[Ears]:
 
 
 def test_devices_are_given_by_uuid_in_the_order_of_the_bus(watched: Stage) -> None:
-    gpu = {"device": "gpu", "gpus": 2, "cpus": 0.1, "memory": 10**6, "gpu_memory": None}
+    gpu = {"device": "gpu", "gpus": 2, "cpus": 0.1, "memory": 2 * 10**8, "gpu_memory": None}
     number = watched.odd("describe", resources=gpu)
     assert watched.wait_final(number).state == State.SUCCEEDED
     seen = json.loads(watched.printed(number))
@@ -90,7 +90,7 @@ def test_devices_are_given_by_uuid_in_the_order_of_the_bus(watched: Stage) -> No
 
 
 def test_a_device_that_fails_is_out_of_use_until_a_training_step_works_on_it(watched: Stage) -> None:
-    gpu = {"device": "gpu", "gpus": 1, "cpus": 0.1, "memory": 10**6, "gpu_memory": None}
+    gpu = {"device": "gpu", "gpus": 1, "cpus": 0.1, "memory": 2 * 10**8, "gpu_memory": None}
     number = watched.odd("device_error", resources=gpu)
     assert watched.wait_final(number, 60).state == State.SUCCEEDED
     assert [one.outcome for one in watched.attempts(number)] == [Outcome.FAILED, Outcome.SUCCEEDED]
