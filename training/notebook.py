@@ -27,6 +27,7 @@ def main() -> int:
     """Run the notebook that the file of STOKER_RUN names; returns the exit code."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     task = task_of(os.environ)
     if task is None or task.notebook is None:
         sys.stderr.write(f"{VARIABLE} names no notebook: this is started by a worker (`stoker notebook FILE.ipynb`)\n")
