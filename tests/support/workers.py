@@ -69,7 +69,7 @@ class Stage(Queue):
         from tests.support.odd_trainers import BEHAVIOURS
 
         seed = [one.__name__ for one in BEHAVIOURS].index(behaviour)
-        resources = {"cpus": 0.1, "memory": 5 * 10**7}
+        resources = {"cpus": 0.1, "memory": 10**8}
         return self.submit(**{"train": {"dataset": "digits", "seed": seed}, "resources": resources} | fields)
 
     def cancel(self, number: int) -> None:

@@ -15,6 +15,7 @@ from tests.support.workers import REAL, Stage, stage
 
 GOOD = {"dataset": "digits", "epochs": 12, "batch_size": 16, "optimizer": {"lr": 0.02}}
 LONG = {"dataset": "digits", "epochs": 2000}
+ROOM = {"cpus": 1, "memory": 5 * 10**8}  # a real training holds some 100 MB of its own
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def real(postgres: Postgres, template_database: str) -> Iterator[Stage]:
 
 
 def test_digits_are_learned_and_the_stored_predictions_count_the_same(real: Stage) -> None:
-    number = real.submit(train=GOOD)
+    number = real.submit(train=GOOD, resources=ROOM)
     job = real.wait_final(number, 60)
     assert (job.state, job.failure) == (State.SUCCEEDED, None)
     result, made = real.found(number, Result), real.found(number, Predictions)
@@ -46,21 +47,21 @@ def test_the_worker_itself_never_loads_torch(real: Stage) -> None:
 
 
 def test_two_jobs_of_a_team_share_one_strip_of_test_images(real: Stage) -> None:
-    numbers = [real.submit(train={"dataset": "digits", "epochs": 1, "seed": seed}) for seed in range(2)]
+    numbers = [real.submit(train={"dataset": "digits", "epochs": 1, "seed": seed}, resources=ROOM) for seed in range(2)]
     for number in numbers:
         assert real.wait_final(number, 60).state == State.SUCCEEDED
     assert len({real.found(number, Predictions).sprite_id for number in numbers}) == 1
 
 
 def test_a_cancel_ends_a_training_long_before_its_end(real: Stage) -> None:
-    number = real.submit(train=LONG)
+    number = real.submit(train=LONG, resources=ROOM)
     real.wait_progress(number)
     real.cancel(number)
     assert real.wait_final(number, 30).state == State.CANCELLED
 
 
 def test_a_stopped_training_goes_on_from_its_checkpoint_on_the_next_start(real: Stage) -> None:
-    number = real.submit(train=LONG)
+    number = real.submit(train=LONG, resources=ROOM)
     wait_for(lambda: (real.wait_progress(number).progress or {})["step"] > 10, 20, "some steps")
     worker = real.workers[0]
     worker.send_signal(signal.SIGTERM)
