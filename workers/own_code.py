@@ -54,8 +54,13 @@ class Rooms:
 
     @property
     def home(self) -> Path:
-        """Caches and settings of libraries; ``tmp`` lies in it."""
+        """Caches and settings of libraries."""
         return self.scratch / "home"
+
+    @property
+    def temporary(self) -> Path:
+        """What libraries put aside."""
+        return self.scratch / "tmp"
 
     @property
     def python(self) -> Path:
@@ -64,7 +69,7 @@ class Rooms:
 
     def make(self) -> None:
         """Make them."""
-        for room in (self.work, self.output, self.data, self.home / "tmp", self.python):
+        for room in (self.work, self.output, self.data, self.home, self.temporary, self.python):
             room.mkdir(parents=True)
         for entry in stoker_on_path():
             (self.python / entry.name).symlink_to(entry)
@@ -220,7 +225,7 @@ class OwnCode:
         ours = {
             "PATH": self.interpreter.path,
             "HOME": str(rooms.home),
-            "TMPDIR": str(rooms.home / "tmp"),
+            "TMPDIR": str(rooms.temporary),
             "PYTHONPATH": str(rooms.python),
             "PYTHONUNBUFFERED": "1",  # what is printed is seen at once
             "PYTHONFAULTHANDLER": "1",

@@ -29,6 +29,9 @@ def make_scratch(root: Path, run: Run) -> Path:
     scratch = root / str(run.id)
     remove_tree(scratch)  # of a message that came twice, long ago
     scratch.mkdir(mode=0o700, parents=True)
+    if os.geteuid() == 0:  # jobs become users of their own, and compilers ask access(2) of the whole way
+        for above in (root, root.parent):
+            above.chmod(0o711)
     return scratch
 
 

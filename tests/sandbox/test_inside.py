@@ -56,7 +56,7 @@ def main():
         except RuntimeError as error:
             assert "which jobs do not have" in str(error), error
     assert getpass.getuser() == "stoker"
-    tempfile.mkdtemp()
+    assert os.access(tempfile.mkdtemp(), os.R_OK | os.W_OK | os.X_OK)  # what compilers and matplotlib ask first
     print("all of it")
 
 if __name__ == "__main__":
