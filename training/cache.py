@@ -15,6 +15,7 @@ from stoker.training.removal import remove_tree
 
 FORMAT = 1  # of a prepared file; part of its name
 HAND_OVER_SECONDS = 600  # a file stays so long after a use: until the trainer that it was found for holds it
+POLL_SECONDS = 0.02
 HIDDEN_BYTES = 2**62
 LEFT_SECONDS = 86_400  # what was begun so long ago and is not there yet, was left by a process that died
 _FOLDERS = ("datasets", "uploads", "code", "trees", "environments")
@@ -30,17 +31,46 @@ def locked(path: Path, watch: Callable[[], object], *, shared: bool = False) -> 
     """Hold the lock of a file, which thereby counts as used; ``watch`` is called while another process has it."""
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                watch()
-                time.sleep(0.02)
+        while not _try(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            watch()
+            time.sleep(POLL_SECONDS)
         os.utime(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(
+    path: Path, watch: Callable[[], object], make: Callable[[], object], is_there: Callable[[Path], bool] = Path.exists
+) -> Iterator[None]:
+    """Hold what lies at a path against removal, made first if it is not there.
+
+    One process makes it; the others wait until it is there, and no longer: whoever made it goes on holding it, shared,
+    for as long as it is used. ``watch`` is called while another process makes it. Raises what ``make`` raises.
+    """
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not (_try(descriptor, fcntl.LOCK_SH) and is_there(path)):
+            if _try(descriptor, fcntl.LOCK_EX):  # what was shared is given back first, so that one of them gets it
+                if not is_there(path):
+                    make()
+            else:
+                watch()
+                time.sleep(POLL_SECONDS)
+        os.utime(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    """Take a lock unless another process has it; what was held before is given back either way."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def has(path: Path, watch: Callable[[], object]) -> bool:

@@ -60,13 +60,12 @@ def prepare(source: DatasetSource, *, threads: int, watch: Watch) -> Path:
     def wait() -> None:  # another trainer makes the same file
         watch(0, 0)
 
-    if cache.has(path, wait):
+    def make() -> None:
+        _make(source, path, threads, watch)
+        cache.trim(Path(source.cache), source.cache_bytes, time.time())
+
+    with cache.held(path, wait, make):
         return path
-    with cache.locked(path, wait):
-        if not path.exists():
-            _make(source, path, threads, watch)
-    cache.trim(Path(source.cache), source.cache_bytes, time.time())
-    return path
 
 
 def load(path: Path) -> Dataset:

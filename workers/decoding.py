@@ -58,12 +58,7 @@ class Decoding:
         source = self.preparation.fetch_dataset(self.run)
         path = cache.prepared(self.preparation.cache, (source.digest or source.name).removeprefix("sha256:"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not cache.has(path, self.run.check):
-            with cache.locked(path, self.run.check):
-                if not path.exists():
-                    self._decode(source, path)
-            cache.trim(self.preparation.cache, self.preparation.cache_bytes, time.time())
-        with cache.locked(path, self.run.check, shared=True):
+        with cache.held(path, self.run.check, lambda: self._decode(source, path)):
             yield replace(source, prepared=str(path))
 
     def _decode(self, source: DatasetSource, path: Path) -> None:
@@ -78,6 +73,7 @@ class Decoding:
         except DataDamaged as damage:
             raise NotDecoded(failed("data_corrupt", str(damage))) from None
         remove_tree(folder)
+        cache.trim(self.preparation.cache, self.preparation.cache_bytes, time.time())
 
     def _order(self, source: DatasetSource, folder: Path) -> Order:
         claimed, preparation = self.run.claimed, self.preparation

@@ -103,14 +103,7 @@ class Environments:
         folder.parent.mkdir(parents=True, exist_ok=True)
         check = wanted.run.check
         _say(wanted, 0)
-        with cache.locked(folder, check, shared=True):  # counts as a use: it is not removed between here and there
-            complete = _is_complete(folder)
-        if not complete:
-            with cache.locked(folder, check):
-                if not _is_complete(folder):
-                    self._build(folder, base, pins, wanted, text)
-            cache.trim(self.settings.cache, self.settings.cache_bytes, time.time())
-        with cache.locked(folder, check, shared=True):
+        with cache.held(folder, check, lambda: self._build(folder, base, pins, wanted, text), _is_complete):
             yield _interpreter(folder, base)
 
     def _build(self, folder: Path, base: Interpreter, pins: Mapping[str, str], wanted: Building, text: str) -> None:
@@ -132,6 +125,7 @@ class Environments:
             cache.remove_folder(folder)
             raise
         _mark(folder).touch()
+        cache.trim(self.settings.cache, self.settings.cache_bytes, time.time())
 
     def _order(self, folder: Path, made: Interpreter, wanted: Building, text: str) -> Order:
         room, python = wanted.room, str(made.python)

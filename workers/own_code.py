@@ -6,6 +6,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from stoker.jobs.attempts import Ending
@@ -176,17 +177,13 @@ class OwnCode:
             )
         tree = self.settings.cache / "trees" / dataset.sha256
         tree.parent.mkdir(parents=True, exist_ok=True)
-        if not cache.has(tree, self.run.check):
-            archive = self.preparation.fetch_upload(dataset, self.run)
-            with cache.locked(tree, self.run.check):
-                if not tree.exists():
-                    self._unpack_dataset(archive, tree)
-            cache.trim(self.settings.cache, self.settings.cache_bytes, time.time())
-        self.held.enter_context(cache.locked(tree, self.run.check, shared=True))
+        unpack = partial(self._unpack_dataset, dataset, tree)
+        self.held.enter_context(cache.held(tree, self.run.check, unpack))
         (self.rooms.data / dataset.name).symlink_to(tree)
         self.read_only.append(tree)
 
-    def _unpack_dataset(self, archive: Path, tree: Path) -> None:
+    def _unpack_dataset(self, dataset: ClaimedDataset, tree: Path) -> None:
+        archive = self.preparation.fetch_upload(dataset, self.run)
         aside = Path(tempfile.mkdtemp(prefix=".", dir=tree.parent))
         try:
             with cache.locked(archive, self.run.check, shared=True):
@@ -197,6 +194,7 @@ class OwnCode:
             shutil.rmtree(aside, ignore_errors=True)
         for problem in left_out[:5]:
             self.report.note(f"left out of the data set: {problem}")
+        cache.trim(self.settings.cache, self.settings.cache_bytes, time.time())
 
     def _command(self) -> tuple[str, list[str]]:
         """The file to execute, and its arguments."""

@@ -110,10 +110,8 @@ class Preparation:
         Raises Interrupted, DataDamaged, NotFound, OSError (a full disk).
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not cache.has(path, run.check):
-            with cache.locked(path, run.check):
-                if not path.exists():
-                    self._fetch(path, blob_id, sha256, run)
+        with cache.held(path, run.check, lambda: self._fetch(path, blob_id, sha256, run)):
+            pass  # so lately used, it stays for the time of a hand-over
 
     def _place(self, dataset: ClaimedDataset) -> Path:
         return self.cache / "uploads" / f"{dataset.sha256}.{'zip' if dataset.format == 'zip' else 'tar'}"

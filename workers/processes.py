@@ -110,17 +110,15 @@ def signal_tree(pid: int, number: int) -> None:
 def kill_strays(known: set[int]) -> list[int]:
     """Kill all descendants of this process that do not descend from the ``known`` children.
 
-    Returns the strays that are still there; zombies among them are reaped here.
+    Returns the strays that it found; those that have ended are reaped here. Call it until it finds none: a stray that
+    dies while this looks leaves its children to this process, and they are strays of the next call.
     """
-    left = []
-    for child in children(os.getpid()):
-        if child in known:
-            continue
-        signal_tree(child, signal.SIGKILL)
+    strays = [child for child in children(os.getpid()) if child not in known]
+    for stray in strays:
+        signal_tree(stray, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            if os.waitpid(child, os.WNOHANG) == (0, 0):
-                left.append(child)
-    return left
+            os.waitpid(stray, os.WNOHANG)
+    return strays
 
 
 def _all() -> Iterator[int]:

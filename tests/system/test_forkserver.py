@@ -198,6 +198,15 @@ def test_a_grandchild_in_its_own_session_dies_with_its_trainer_however_that_ends
     assert is_gone(pid)
 
 
+def test_a_stray_that_died_by_itself_counts_since_what_it_left_is_looked_for_next() -> None:
+    known = set(processes.children(os.getpid()))
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert processes.kill_strays(known) == [pid]
+    assert processes.kill_strays(known) == []
+
+
 def test_two_trainers_do_not_touch_each_other(spawn: Spawn) -> None:
     one, two = spawn("family"), spawn("family")
     pids = [grandchild_of(one), grandchild_of(two)]

@@ -1,6 +1,7 @@
 """What leaves the cache when it grows too large, and what never does."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_what_is_held_stays(files: dict[str, Path], tmp_path: Path) -> None:
         os.utime(files["older"].with_suffix(".lock"), (NOW - 10_000,) * 2)
         cache.trim(tmp_path, 200, NOW)
     assert {name for name, path in files.items() if path.exists()} == {"older", "new"}
+
+
+def test_who_waits_for_another_to_make_it_waits_no_longer_than_that(tmp_path: Path) -> None:
+    path, begun, waits, used = tmp_path / "made", threading.Event(), threading.Event(), threading.Event()
+
+    def make() -> None:
+        begun.set()
+        assert waits.wait(60)
+        path.touch()
+
+    def use_at_length() -> None:
+        with cache.held(path, nobody, make):
+            assert used.wait(60)
+
+    maker = threading.Thread(target=use_at_length)
+    maker.start()
+    assert begun.wait(60)
+    with cache.held(path, waits.set, nobody):
+        assert maker.is_alive()  # it still uses what it made
+    used.set()
+    maker.join(60)
 
 
 def test_a_use_makes_it_young_again(files: dict[str, Path], tmp_path: Path) -> None:
