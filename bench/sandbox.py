@@ -4,7 +4,7 @@
 
 Attacks are those of tests/sandbox, from a forked job. A start is what confining adds between a job's order and its
 first line. Training: the same steps in a confined process and in one that is not, in turns, by the processor's time.
-The flood: what a script prints, of which a worker's reader keeps 10 MiB.
+The flood: what a script prints through a real worker, and what that worker and its fork server grow by.
 """
 
 import argparse
@@ -18,16 +18,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from _stack import stack
 
+from stoker.client.client import Client
 from stoker.training import models, optimizers
 from stoker.training.config import OptimizerConfig
-from stoker.workers import sandbox
+from stoker.workers import processes, sandbox
 from stoker.workers.bounds import Bounds
-from stoker.workers.logfile import LogFile
 from stoker.workers.sandbox import Confinement
 
 ROOT = Path(__file__).parents[1]
@@ -93,28 +95,32 @@ def training(folder: Path, *, confined: bool) -> float:
     return float(in_a_child(work))
 
 
-def flooded(folder: Path, lines: int) -> tuple[float, float, int]:
-    """Megabytes that the reader grew by at most, seconds, and characters that it handed on."""
-
-    def work() -> tuple[float, float, int]:
-        log, kept, most = LogFile(folder / "output.log"), 0, 0
-        before, began = private_bytes(), time.monotonic()
-        writer = subprocess.Popen([sys.executable, "-c", FLOOD, str(lines)], stdout=log.writer)
-        while writer.poll() is None:
-            kept += len(log.read())
-            most = max(most, private_bytes())
+def flooded(megabytes: int) -> tuple[float, float, float]:
+    """Megabytes that a worker and its fork server grew by at most while a job printed; seconds; megabytes kept."""
+    with stack() as running:
+        worker = running.processes[-1].pid
+        code = running.home / "flood"
+        code.mkdir()
+        (code / "flood.py").write_text(FLOOD)
+        client = Client(running.url, running.token)
+        run = partial(client.run, code=code)
+        run(["python", "flood.py", "1000"]).wait(60)  # what any job brings along
+        before, most, began = own_bytes(worker), 0, time.monotonic()
+        job = run(["python", "flood.py", str(10_000 * megabytes)])
+        while running.state_of(job.number) not in ("succeeded", "failed"):
+            most = max(most, own_bytes(worker))
             time.sleep(0.05)
-        kept += len(log.read_end())
-        return (max(most, private_bytes()) - before) / 1e6, time.monotonic() - began, kept
+        seconds = time.monotonic() - began
+        if (state := running.state_of(job.number)) != "succeeded":
+            raise SystemExit(f"the flood {state}")
+        kept = sum(len(chunk.encode()) for chunk in job.logs())
+        return (most - before) / 1e6, seconds, kept / 1e6
 
-    found: tuple[float, float, int] = in_a_child(work)
-    return found
 
-
-def private_bytes() -> int:
-    """Memory of this process that it shares with nobody."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+def own_bytes(worker: int) -> int:
+    """Memory of a worker and its fork server that is no file's; what they share with children counts in full."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in (worker, *processes.children(worker))]
+    return sum(1024 * int(text.partition("RssAnon:")[2].split()[0]) for text in texts)
 
 
 def attacks() -> str:
@@ -154,10 +160,10 @@ def main() -> None:
             f"training   confined {inside:.0f} steps/s, not {outside:.0f}; ratio median "
             f"{statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}   n {len(ratios)}"
         )
-        grown, seconds, kept = flooded(folder, chosen.flood_mb * 10_000)
-        print(f"flood      {chosen.flood_mb} MB in {seconds:.0f} s: memory +{grown:.1f} MB, {kept / 1e6:.1f} MB kept")
     finally:
         shutil.rmtree(folder)
+    grown, seconds, kept = flooded(chosen.flood_mb)
+    print(f"flood      {chosen.flood_mb} MB in {seconds:.0f} s: worker +{grown:.1f} MB, {kept:.1f} MB kept")
 
 
 if __name__ == "__main__":
