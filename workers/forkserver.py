@@ -195,8 +195,9 @@ class Server:
         for trainer in self._trainers.values():
             if trainer.ended is not None:
                 continue
+            if now >= trainer.deadline:
+                processes.signal_tree(trainer.pid, signal.SIGSTOP)  # again at each look: it may have waked itself
             if trainer.frozen_at is None and now >= trainer.deadline:
-                processes.signal_tree(trainer.pid, signal.SIGSTOP)
                 trainer.frozen_at = now
                 self._tell(event="frozen", id=trainer.id)
             elif trainer.frozen_at is not None and now < trainer.deadline:

@@ -156,6 +156,11 @@ def is_gone(pid: int) -> bool:
     return processes.started(pid) is None
 
 
+def state_of(pid: int) -> str:
+    """A process's state in one letter; T: it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def tree(pid: int) -> set[int]:
     """A process and all its descendants."""
     return {pid, *processes.descendants(pid)}

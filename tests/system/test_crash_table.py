@@ -5,21 +5,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
-from sqlalchemy import Engine
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, select
 
+from stoker.api.app import create_app
+from stoker.jobs import accounts
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.database import connect
 from stoker.jobs.dispatcher import Dispatcher
+from stoker.jobs.models import Job, User
 from stoker.jobs.sweep import Contact
 from stoker.settings import Settings
 from tests.support.dispatching import BEFORE_COMMIT, BEFORE_SEND
-from tests.support.queue import Queue
+from tests.support.queue import Queue, spec_document
 from tests.support.waiting import wait_for
 
+JOBS = "http://api/api/v1/jobs"
 QUICK = Settings(resend_seconds=0.5, claim_seconds=1.5, dispatch_seconds=0.2, lease_seconds=2)
 
 
@@ -58,6 +66,38 @@ def dispatching(engine: Engine) -> Iterator[list[Outgoing]]:
         yield sent
     finally:
         dispatcher.stop()
+
+
+def numbers(queue: Queue) -> list[int]:
+    """The numbers of all jobs."""
+    with queue.factory() as session:
+        return list(session.scalars(select(Job.number)))
+
+
+def test_killed_between_commit_and_answer_an_api_has_accepted_the_job_once(
+    queue: Queue, engine: Engine, database_url: str, home: Path
+) -> None:
+    with queue.factory() as session:
+        token = accounts.add_token(session, session.get_one(User, queue.user_id), "test")
+        session.commit()
+    headers, body = {"Authorization": f"Bearer {token}", "Idempotency-Key": "once"}, spec_document()
+    command = [sys.executable, "-m", "tests.support.answering", database_url, str(home), str(home / "api.sock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as client:
+        wait_for((home / "api.sock").exists, 60, "the API")
+        transport = httpx.HTTPTransport(uds=str(home / "api.sock"))
+        asked = client.submit(httpx.Client(transport=transport).post, JOBS, json=body, headers=headers, timeout=60)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reached\n"
+        process.kill()
+        assert isinstance(asked.exception(60), httpx.TransportError)  # the client cannot know
+    (accepted,) = numbers(queue)
+    with TestClient(create_app(Settings(database_url=database_url, home=home)), headers=headers) as other:
+        again = other.post(JOBS, json=body)
+    assert (again.status_code, again.json()["number"]) == (200, accepted)
+    queue.worker()
+    with dispatching(engine) as sent:
+        wait_for(lambda: sent, 10, "its message")
+    assert numbers(queue) == [accepted]
 
 
 def test_killed_before_its_commit_a_dispatcher_leaves_the_job_queued(

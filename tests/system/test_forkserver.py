@@ -17,7 +17,7 @@ from stoker.workers.orders import Order
 from stoker.workers.trainers import LOST, ForkServer, Trainer
 from tests.support.odd_trainers import BEHAVIOURS
 from tests.support.waiting import wait_for
-from tests.support.workers import ROOT, is_gone
+from tests.support.workers import ROOT, is_gone, state_of
 
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "STOKER_BROKER_URL": "a secret"}
 COMMAND = (sys.executable, "-m", "tests.support.odd_trainers")
@@ -111,6 +111,15 @@ def test_a_trainer_whose_lease_ends_is_frozen_and_goes_on_when_it_is_renewed(ser
     server.renew({trainer.id: processes.boottime() + 60})
     wait_for(lambda: steps(trainer, 0.1), 60, "a step")
     assert trainer.time_frozen(time.monotonic()) > 0.4
+    trainer.kill()
+    gone(trainer)
+
+
+def test_a_frozen_trainer_that_somebody_wakes_is_frozen_again(spawn: Spawn) -> None:
+    trainer = spawn("stubborn", lease_seconds=0.1)
+    wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 60, "the freeze")
+    os.kill(trainer.pid, signal.SIGCONT)
+    wait_for(lambda: state_of(trainer.pid) == "T", 60, "the next freeze")
     trainer.kill()
     gone(trainer)
 

@@ -15,7 +15,7 @@ from stoker.jobs.steering import preempt
 from stoker.stack.postgres import Postgres
 from stoker.workers import processes
 from tests.support.waiting import wait_for
-from tests.support.workers import Stage, is_gone, stage, tree
+from tests.support.workers import Stage, is_gone, stage, state_of, tree
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_a_frozen_worker_loses_its_job_and_its_trainer_computes_no_more(empty: S
         assert old.outcome == Outcome.LOST
         trainers = {pid for pid in tree(frozen.pid) if _title(pid) == f"job {number}"}
         assert trainers
-        assert {_state(pid) for pid in trainers} == {"T"}
+        assert {state_of(pid) for pid in trainers} == {"T"}
     finally:
         os.kill(frozen.pid, signal.SIGCONT)
     wait_for(lambda: all(map(is_gone, trainers)), 60, "the old trainer to die")
@@ -182,7 +182,3 @@ def _title(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -31,7 +31,7 @@ def resumable() -> str:
 def folder(tmp_path: Path) -> Path:
     """A folder with the script, and pictures as data."""
     importlib.import_module("torchvision.datasets")  # once, and not in each process
-    write_pictures(tmp_path / "data/cifar10", {"train": 50, "test": 4})
+    write_pictures(tmp_path / "data/cifar10-jpeg", {"train": 50, "test": 4})
     (tmp_path / "train.py").write_text(resumable())
     return tmp_path
 
