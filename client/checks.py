@@ -168,9 +168,9 @@ def confinement() -> Iterator[Finding]:
     """The kernel can confine jobs; a computer that only submits them need not."""
     able = sandbox.available()
     if isinstance(able, int):
-        weakness = sandbox.weakness(able)
-        found = f"Landlock {able} and a filter of system calls" + (f"; {weakness}" if weakness else "")
-        yield Finding("confinement", "note" if weakness else "ok", found, "update the kernel" if weakness else "")
+        weak = sandbox.weaknesses(able)
+        found = "; ".join((f"Landlock {able} and a filter of system calls", *weak))
+        yield Finding("confinement", "note" if weak else "ok", found, "; ".join(weak.values()))
     elif _settings().confinement == "best-effort":
         found = f"jobs run with everything that the worker's user may do: {able}"
         yield Finding("confinement", "note", found, "a kernel with Landlock, then STOKER_CONFINEMENT=required")

@@ -66,7 +66,8 @@ class Bounds:
         if self.unconfined:
             return f"jobs are NOT confined here: {self.unconfined}"
         able = sandbox.available()
-        return sandbox.weakness(able) if isinstance(able, int) else ""
+        found = sandbox.weaknesses(able) if isinstance(able, int) else {}
+        return "; ".join(f"{problem}: {fix}" for problem, fix in found.items())
 
     def confinement(
         self,

@@ -10,14 +10,24 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _RAISE = 4, 8, 2
 _DAC_OVERRIDE = 1  # CAP_DAC_OVERRIDE: open files whatever their mode
 _CAPABILITIES = 64
+_TO_BECOME = {0: "CAP_CHOWN", 6: "CAP_SETGID", 7: "CAP_SETUID"}
 _FIRST_USER = 0x7A000000  # nobody is called so anywhere
 _VERSION_3 = 0x20080522  # of struct __user_cap_header_struct: two sets of 32 capabilities
+
+
+def missing() -> tuple[str, ...]:
+    """The capabilities for want of which root's jobs stay root; none for an ordinary user, whose jobs stay its own."""
+    if os.geteuid() != 0:
+        return ()
+    effective = int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16)
+    return tuple(name for bit, name in _TO_BECOME.items() if not effective >> bit & 1)
 
 
 def give_up(folders: Sequence[str]) -> None:

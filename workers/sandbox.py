@@ -70,11 +70,15 @@ def available() -> int | str:
     )
 
 
-def weakness(version: int) -> str:
-    """What a kernel with this version of Landlock does not keep inside a job; empty: nothing is missing."""
-    if version >= SCOPED:
-        return ""
-    return "jobs of one worker can send signals to each other: Linux 6.12 keeps signals inside a job"
+def weaknesses(version: int) -> dict[str, str]:
+    """What a kernel with this version of Landlock, or this process, does not keep inside a job, and how to mend it."""
+    found = {}
+    if version < SCOPED:
+        found["jobs of one worker can send signals to each other"] = "Linux 6.12 keeps signals inside a job"
+    if lacking := privileges.missing():
+        problem = f"jobs run as root itself, whose processes the kernel does not count: {', '.join(lacking)} is missing"
+        found[problem] = "run the worker as an ordinary user, or as root with these"
+    return found
 
 
 def confine(confinement: Confinement) -> None:

@@ -1,5 +1,8 @@
 """Where the kernel cannot confine jobs they are refused, or run under a banner; never silently."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,19 @@ def test_what_an_older_kernel_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setattr(sandbox, "available", lambda version=version: version)
         assert words in Bounds.of(Settings(home=tmp_path)).banner
     assert Bounds.of(Settings(home=tmp_path)).banner == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root's jobs could stay root")
+def test_a_root_that_cannot_change_users_says_so() -> None:
+    command = ["setpriv", "--bounding-set=-setuid", sys.executable, "-c"]
+    told = subprocess.run(
+        [*command, "from stoker.workers.bounds import Bounds; print(Bounds('none').banner)"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert "jobs run as root itself" in told.stdout
+    assert "CAP_SETUID is missing" in told.stdout
 
 
 def test_no_job_has_more_network_than_the_administrator_allows(tmp_path: Path) -> None:
