@@ -1,5 +1,6 @@
 """What PyTorch programs do every day works inside the confinement; what cannot work says why."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -63,8 +64,25 @@ if __name__ == "__main__":
     main()
 """
 
+COMPILED = """
+import os, pathlib
+import matplotlib.pyplot as plt
+import torch
 
-@pytest.fixture
+@torch.compile
+def one(angles):
+    return torch.sin(angles) ** 2 + torch.cos(angles) ** 2
+
+angles = torch.linspace(0, 1, 100)
+assert torch.allclose(one(angles), torch.ones(100))
+assert list(pathlib.Path(os.environ["TMPDIR"]).rglob("*.so")), "it was not compiled"
+plt.plot(angles, one(angles))
+plt.savefig(os.environ["STOKER_OUTPUT"] + "/one.png")
+print("compiled and drawn")
+"""
+
+
+@pytest.fixture(scope="module")
 def own(postgres: Postgres, template_database: str) -> Iterator[Stage]:
     """A stage with one worker."""
     with stage(postgres, template_database) as made:
@@ -77,3 +95,11 @@ def test_loaders_pools_queues_and_locks_work_and_managers_say_why_they_do_not(ow
     job = own.wait_final(number, 110)
     assert job.state == State.SUCCEEDED, own.printed(number)
     assert own.printed(number).strip().endswith("all of it")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a compiler: apt-get install -y g++")
+def test_torch_compiles_and_matplotlib_draws(own: Stage) -> None:
+    number = submit_script(own, COMPILED, resources={"cpus": 2, "memory": 3 * 10**9})
+    job = own.wait_final(number, 300)
+    assert job.state == State.SUCCEEDED, own.printed(number)
+    assert own.printed(number).strip().endswith("compiled and drawn")
