@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from stoker.api.app import create_app
 from stoker.api.services import Services
 from stoker.errors import SettingInvalid, StackError, StokerError, Unavailable
+from stoker.jobs.courier import Courier
 from stoker.jobs.database import connect, refusal, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.models import User
@@ -87,6 +88,8 @@ def serve(settings: Settings) -> None:
     refuse_to_be_open(settings)
     engine = connect(settings.database_url, pool_size=3, application="stoker dispatcher")
     app = create_app(settings, dispatcher=Dispatcher(engine, partial(send, using=app_from(settings)), settings))
+    services: Services = app.state.services
+    courier = Courier(engine, services.carrier.carry, services.vault, settings.dispatch_seconds)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -102,7 +105,9 @@ def serve(settings: Settings) -> None:
     with listen(settings) as bound:
         host, port = bound.getsockname()[:2]
         log.info("api_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        courier.start()
         Server(config).run(sockets=[bound])
+    courier.stop()
     engine.dispose()
 
 

@@ -46,6 +46,7 @@ from stoker.jobs.dispatcher import Spent
 from stoker.jobs.prospects import Foresight
 from stoker.jobs.spec import JobSpec
 from stoker.jobs.vault import Vault
+from stoker.messages.carrier import Carrier
 from stoker.settings import Settings
 
 ROUTERS = (
@@ -104,11 +105,11 @@ def create_app(
 ) -> FastAPI:
     """Make the application. Without a dispatcher it accepts jobs, and others place them.
 
-    Raises SettingInvalid: no database is named, or the key of secrets is none.
+    Raises SettingInvalid: no database is named, the key of secrets is none, or nobody could be notified as it is set.
     """
     if settings.database_url is None:
         raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
-    vault = Vault(settings.secret_key)
+    vault, carrier = Vault(settings.secret_key), Carrier.of(settings)
     engine = connect(settings.database_url, pool_size=POOL, application="stoker api")
     factory = sessions(engine)
     feed = Feed(settings.database_url)
@@ -137,7 +138,7 @@ def create_app(
     )
     kick = dispatcher.kick if dispatcher else _nobody
     app.state.services = Services(
-        settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault, _spent(dispatcher), Foresight()
+        settings, factory, SignIn(factory), feed, kick, pace or Pace(), vault, _spent(dispatcher), Foresight(), carrier
     )
     for part in ROUTERS:
         app.include_router(part.router, prefix=PREFIX)

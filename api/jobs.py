@@ -13,12 +13,13 @@ from stoker.api.problems import PREFIX
 from stoker.api.services import Services, Shared
 from stoker.errors import InvalidInput
 from stoker.jobs import explaining, reads_jobs, submissions
+from stoker.jobs.accounts import Caller
 from stoker.jobs.documents import parse_json
 from stoker.jobs.explaining import Why
 from stoker.jobs.models import User
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
-from stoker.jobs.refusals import refuse_network
+from stoker.jobs.refusals import refuse_network, refuse_notify
 from stoker.jobs.spec import JobSpec, parse_spec
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -49,13 +50,15 @@ def linked(services: Services, view: JobView) -> JobView:
     return reads_jobs.with_links(view, PREFIX, services.settings.flower_url)
 
 
-def spec_of(services: Services, body: bytes) -> JobSpec:
+def spec_of(services: Services, body: bytes, caller: Caller) -> JobSpec:
     """The job that a body describes, if the administrator allows what it asks for.
 
     Raises InvalidInput.
     """
     spec = parse_spec(parse_json(body))
+    carrier = services.carrier
     refuse_network(spec.network, services.settings.network)
+    refuse_notify(spec.notify, carrier.allowance, mails=carrier.mail is not None, registered=caller.email)
     return spec
 
 
@@ -71,7 +74,7 @@ def submit(
     """Accept a job and queue it."""
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidInput("Idempotency-Key", "cannot be used", "give 1 to 255 ASCII characters without blanks")
-    spec = spec_of(services, body)
+    spec = spec_of(services, body, caller)
     meant = hashlib.sha256(json.dumps(spec.document(), sort_keys=True).encode()).digest()
     user = User(
         id=caller.user_id, name=caller.user, team_id=caller.team_id, role=caller.role

@@ -40,6 +40,7 @@ class NewUser(Strict):
     name: str
     team: str
     role: Role = "member"
+    email: str | None = Field(default=None, description="Where notifications of their jobs may go")
 
 
 class UserChange(Strict):
@@ -48,6 +49,7 @@ class UserChange(Strict):
     team: str | None = None
     role: Role | None = None
     disabled: bool | None = Field(default=None, description="true: may sign in no more; their jobs go on")
+    email: str | None = Field(default=None, description="Where notifications of their jobs may go; empty: nowhere")
 
 
 def body_of(model: type[Strict]) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def add_user(body: JsonBody, session: Database, caller: Caller_) -> UserView:
     """Add a user; a token is made by `POST /tokens`. For administrators."""
     must_be_admin(caller, "add a user")
     asked = validate(NewUser, parse_json(body))
-    user = people.add_user(session, asked.name, asked.team, asked.role, actor=caller.user)
+    user = people.add_user(session, asked.name, asked.team, asked.role, actor=caller.user, email=asked.email)
     session.commit()
     return view_user(user, asked.team)
 

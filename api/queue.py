@@ -23,4 +23,4 @@ def read_queue(session: Database, caller: Caller_, services: Shared, limit: Limi
 @router.post("/plan", openapi_extra=SPEC_BODY)
 def plan(body: JsonBody, session: Database, caller: Caller_, services: Shared) -> Why:
     """What would become of this job if it were submitted now. Stores nothing."""
-    return explaining.foretell(session, caller, spec_of(services, body), services.foresight)
+    return explaining.foretell(session, caller, spec_of(services, body, caller), services.foresight)

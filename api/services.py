@@ -12,6 +12,7 @@ from stoker.api.signin import SignIn
 from stoker.jobs.dispatcher import Spent
 from stoker.jobs.prospects import Foresight
 from stoker.jobs.vault import Vault
+from stoker.messages.carrier import Carrier
 from stoker.settings import Settings
 
 
@@ -37,6 +38,7 @@ class Services:
     vault: Vault  # for the secrets of jobs
     spent: Callable[[], Spent]  # by the dispatcher of this process
     foresight: Foresight  # what estimates are made of
+    carrier: Carrier  # whom jobs may notify, and how
 
 
 async def _services(request: Request) -> Services:

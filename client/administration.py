@@ -36,15 +36,24 @@ class Administration:
         """The users of one's own team; for administrators all."""
         return list(pages(self._transport, "/users"))
 
-    def add_user(self, name: str, team: str, role: str = "member") -> Item:
+    def add_user(self, name: str, team: str, role: str = "member", email: str | None = None) -> Item:
         """Add a user; raises InvalidInput, NotFound for the team, Conflict."""
-        return self._send("POST", "/users", name=name, team=team, role=role)
+        return self._send("POST", "/users", name=name, team=team, role=role, email=email)
 
     def set_user(
-        self, name: str, *, team: str | None = None, role: str | None = None, disabled: bool | None = None
+        self,
+        name: str,
+        *,
+        team: str | None = None,
+        role: str | None = None,
+        disabled: bool | None = None,
+        email: str | None = None,
     ) -> Item:
-        """Move a user, give another role, let them sign in no more; raises NotFound, Conflict for the last admin."""
-        return self._send("PATCH", f"/users/{_part(name)}", team=team, role=role, disabled=disabled)
+        """Move a user, give another role or mail address ("" for none), let them sign in no more.
+
+        Raises InvalidInput, NotFound, Conflict for the last admin.
+        """
+        return self._send("PATCH", f"/users/{_part(name)}", team=team, role=role, disabled=disabled, email=email)
 
     def tokens(self, user: str | None = None) -> list[Item]:
         """One's own tokens, or those of a user."""

@@ -84,11 +84,12 @@ def user() -> None:
 @click.argument("name")
 @click.option("--team", "team_name", required=True)
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
+@click.option("--email", help="Where notifications of their jobs may go.")
 @as_json
-def add_user(name: str, team_name: str, role: str, json_wanted: bool) -> None:
+def add_user(name: str, team_name: str, role: str, email: str | None, json_wanted: bool) -> None:
     """Add a user to a team."""
     with Client() as client:
-        made = client.administration.add_user(name, team_name, role)
+        made = client.administration.add_user(name, team_name, role, email)
     tell(made, f"{made['name']} added (team {made['team']}, {made['role']})", json_wanted=json_wanted)
     say(f"`stoker token add laptop --user {name}` makes a token")
 
@@ -99,19 +100,23 @@ def list_users(json_wanted: bool) -> None:
     """List the users of your team; for administrators all."""
     with Client() as client:
         items = client.administration.users()
-    listed(items, ("NAME", "TEAM", "ROLE", "CREATED AT", "DISABLED AT"), json_wanted=json_wanted)
+    listed(items, ("NAME", "TEAM", "ROLE", "EMAIL", "CREATED AT", "DISABLED AT"), json_wanted=json_wanted)
 
 
 @user.command("set")
 @click.argument("name")
 @click.option("--team", "team_name", help="Jobs stay with the team for which they were submitted.")
 @click.option("--role", type=click.Choice(["member", "admin"]))
+@click.option("--email", help="Where notifications of their jobs may go; an empty one takes it away.")
 @click.option("--enable", is_flag=True, help="Let a removed user sign in again.")
 @as_json
-def set_user(name: str, team_name: str | None, role: str | None, enable: bool, json_wanted: bool) -> None:
-    """Move a user to another team, give another role, let them sign in again."""
+def set_user(
+    name: str, team_name: str | None, role: str | None, email: str | None, enable: bool, json_wanted: bool
+) -> None:
+    """Move a user to another team, give another role or mail address, let them sign in again."""
+    disabled = False if enable else None
     with Client() as client:
-        made = client.administration.set_user(name, team=team_name, role=role, disabled=False if enable else None)
+        made = client.administration.set_user(name, team=team_name, role=role, disabled=disabled, email=email)
     tell(made, f"{made['name']} (team {made['team']}, {made['role']})", json_wanted=json_wanted)
 
 

@@ -29,12 +29,13 @@ def show(job: str, json_wanted: bool) -> None:
         found = client.job(job)
         attempts, history = list(found.attempts()), list(found.history())
         checkpoints, outputs, usage = found.checkpoint_items(), found.output_items(), found.usage()
+        position = None if json_wanted or found.document["state"] != "queued" else found.why().get("position")
     document = found.document
     if json_wanted:
         more = {"attempts": attempts, "checkpoints": checkpoints, "outputs": outputs, "usage": usage}
         print_json({**document, **more, "events": history})
         return
-    print_pairs([*_pairs(found), *use_pairs(usage)])
+    print_pairs([*_pairs(found, position), *use_pairs(usage)])
     if attempts:
         click.echo("\nattempts")
         print_table(ATTEMPTS, [_attempt_row(item) for item in attempts])
@@ -52,7 +53,7 @@ def show(job: str, json_wanted: bool) -> None:
     print_table(("AT", "EVENT", "ACTOR", "REASON"), [[e["at"], e["name"], e["actor"], e["reason"]] for e in history])
 
 
-def _pairs(job: Job) -> list[tuple[str, object]]:
+def _pairs(job: Job, position: int | None) -> list[tuple[str, object]]:
     document = job.document
     progress, failure, reason = (document.get(key) or {} for key in ("progress", "failure", "reason"))
     spec: dict[str, Any] = document.get("spec") or {}
@@ -61,11 +62,12 @@ def _pairs(job: Job) -> list[tuple[str, object]]:
         ("name", job.name),
         ("state", document["state"]),
         ("waits for", reason.get("sentence")),
-        ("position", job.why().get("position") if document["state"] == "queued" else None),
+        ("position", position),
         ("owner", f"{document.get('owner')} (team {document.get('team')})"),
         ("worker", document.get("worker")),
         ("priority", document.get("priority")),
         ("tags", ", ".join(document.get("tags") or [])),
+        ("notifies", ", ".join(spec.get("notify") or [])),
         ("progress", _progress(progress)),
         ("accuracy", percent((document.get("result") or {}).get("accuracy"))),
         ("failure", failure.get("class")),

@@ -40,6 +40,7 @@ def submit_options(function: Function) -> Function:
     options = [
         click.option("--name", help="Name of the job; default: that of what it runs."),
         click.option("--tag", "tags", multiple=True, help="May be given several times."),
+        click.option("--notify", multiple=True, help="URL or mail address that is told of the end; several times."),
         click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the job's fate."),
         click.option("--follow", "-f", is_flag=True, help="Show progress until the end; the same exit codes."),
         click.option("--dry-run", is_flag=True, help="Check the spec, print it whole, submit nothing."),
@@ -99,6 +100,7 @@ class Way:
 
     name: str | None
     tags: tuple[str, ...]
+    notify: tuple[str, ...]
     wait: bool
     follow: bool
     dry_run: bool
@@ -118,6 +120,8 @@ def send(
         document = document | {"name": way.name}
     if way.tags:
         document = document | {"tags": list(way.tags)}
+    if way.notify:
+        document = document | {"notify": list(way.notify)}
     assign(document, set_)
     spec = parse_spec(document)  # before a server is looked for: a wrong field is told anywhere
     if way.dry_run:

@@ -29,6 +29,7 @@ class Caller:
     team: str
     role: str  # member | admin
     token_id: int
+    email: str | None = None
 
     @property
     def admin(self) -> bool:
@@ -91,7 +92,7 @@ def authenticate(session: Session, token: str) -> Caller:
     if not TOKEN.fullmatch(token):
         raise NotAuthenticated
     row = session.execute(
-        select(User.id, User.name, Team.id, Team.name, User.role, Token.id)
+        select(User.id, User.name, Team.id, Team.name, User.role, Token.id, User.email)
         .join_from(Token, User, Token.user_id == User.id)
         .join(Team, User.team_id == Team.id)
         .where(

@@ -4,6 +4,7 @@ from stoker.jobs.base import Base
 from stoker.jobs.tables_content import Blob, BlobChunk, Chunk, CodeSnapshot, Dataset
 from stoker.jobs.tables_estimates import Estimate
 from stoker.jobs.tables_fleet import Device, Incarnation, Worker, WorkerData
+from stoker.jobs.tables_notices import Notification
 from stoker.jobs.tables_people import IdempotencyKey, Pool, Secret, Team, TeamQuota, Token, Usage, User
 from stoker.jobs.tables_records import Checkpoint, LogChunk, MetricSegment, Output, Predictions, Result, Sprite
 from stoker.jobs.tables_work import Allocation, Attempt, Dependency, Event, Job, JobDataset, Lease, Reservation
@@ -29,6 +30,7 @@ __all__ = [
     "Lease",
     "LogChunk",
     "MetricSegment",
+    "Notification",
     "Output",
     "Pool",
     "Predictions",

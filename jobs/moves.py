@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused
 from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, PLACE, AttemptState, Move, State
 from stoker.jobs.models import Attempt, Event, Job
+from stoker.jobs.outbox import leave_notices
 
 WAKE = "stoker_wake"  # NOTIFY channels: the dispatcher should look,
 REQUEST = "stoker_request"  # a worker should look at the requests for this attempt,
@@ -59,6 +60,8 @@ def apply(
     if job is None:
         raise _refusal(session, move, number)
     add_event(session, move.name, actor=actor, reason=reason, job=number, attempt=attempt)
+    if move.target in FINAL:
+        leave_notices(session, job, reason)
     notify(session, SHOW, number)
     return job
 

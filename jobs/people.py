@@ -16,6 +16,7 @@ from stoker.jobs.documents import shown
 from stoker.jobs.models import Team, TeamQuota, User
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
+from stoker.jobs.recipients import mailbox
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)  # one way to write each: no two look alike
 MOST_WEIGHT = 1000.0
@@ -60,6 +61,7 @@ class UserView:
     role: str
     disabled_at: datetime | None
     created_at: datetime
+    email: str | None
 
 
 def checked_name(field: str, name: str) -> str:
@@ -128,9 +130,10 @@ def remove_team(session: Session, name: str, *, actor: str) -> None:
     add_event(session, "team_removed", actor=actor, reason=name)
 
 
-def add_user(session: Session, name: str, team: str, role: Role, *, actor: str) -> User:
+def add_user(session: Session, name: str, team: str, role: Role, *, actor: str, email: str | None = None) -> User:
     """Add a user; raises InvalidInput, NotFound for the team, NameInUse."""
-    user = User(name=checked_name("name", name), team_id=find_team(session, team).id, role=role)
+    address = mailbox(email, "email").shown if email else None
+    user = User(name=checked_name("name", name), team_id=find_team(session, team).id, role=role, email=address)
     _add(session, user, "user", name)
     add_event(session, "user_added", actor=actor, reason=f"{name}, team {team}, {role}")
     return user
@@ -152,10 +155,12 @@ def change_user(
     team: str | None = None,
     role: Role | None = None,
     disabled: bool | None = None,
+    email: str | None = None,
 ) -> User:
-    """Move a user, give another role, or let them sign in no more; None leaves a thing as it is.
+    """Move a user, give another role or mail address, or let them sign in no more; None leaves a thing as it is.
 
-    Jobs stay with the team for which they were submitted. Raises NotFound, LastAdmin.
+    Jobs stay with the team for which they were submitted; an empty ``email`` takes the address away.
+    Raises NotFound, LastAdmin, InvalidInput.
     """
     admins = _lock_admins(session)
     user = find_user(session, name, lock=True)
@@ -169,6 +174,9 @@ def change_user(
     if disabled is not None and disabled != (user.disabled_at is not None):
         user.disabled_at = func.now() if disabled else None
         changes.append("may sign in no more" if disabled else "may sign in again")
+    if email is not None and (address := mailbox(email, "email").shown if email else None) != user.email:
+        user.email = address
+        changes.append(f"gets mail at {address}" if address else "gets no mail")
     session.flush()
     session.refresh(user)
     if admins == [user.id] and (user.role != "admin" or user.disabled_at is not None):
@@ -229,4 +237,4 @@ def list_users(session: Session, caller: Caller, limit: int, after: str | None) 
 
 def view_user(user: User, team: str) -> UserView:
     """A user as it is shown."""
-    return UserView(user.name, team, user.role, user.disabled_at, user.created_at)
+    return UserView(user.name, team, user.role, user.disabled_at, user.created_at, user.email)

@@ -6,9 +6,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stoker.errors import InvalidInput, Unrunnable
+from stoker.jobs.allowance import Allowance
 from stoker.jobs.capacity import known_fleet
 from stoker.jobs.fit import Demand, Node, devices_for, fits, kinds_of
 from stoker.jobs.models import Pool, Team, TeamQuota
+from stoker.jobs.recipients import Mailbox, recipient
 from stoker.jobs.shares import NO_QUOTA, Quota, counted
 from stoker.jobs.spec import JobSpec
 from stoker.jobs.waits import never
@@ -35,6 +37,14 @@ def refuse_network(asked: str, allowed: str) -> None:
     """Raise InvalidInput for a job that asks for more network than the administrator allows (none | open)."""
     if asked != "none" and allowed == "none":
         raise InvalidInput("network", f"{asked} is not allowed here: STOKER_NETWORK is none", "set network: none")
+
+
+def refuse_notify(wanted: Iterable[str], allowance: Allowance, *, mails: bool, registered: str | None) -> None:
+    """Raise InvalidInput for a recipient that a job may not notify; ``mails``: whether the server can send any."""
+    for one in map(recipient, wanted):
+        allowance.refuse(one, registered)
+        if isinstance(one, Mailbox) and not mails:
+            raise InvalidInput("notify", "this server sends no mail: STOKER_SMTP_URL is not set", "name a webhook")
 
 
 def _refuse_above_limits(session: Session, demand: Demand, kinds: Iterable[Node], team_id: int) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from stoker.errors import InvalidInput
 from stoker.jobs.documents import Strict, validate
 from stoker.jobs.quantities import parse_every
+from stoker.jobs.recipients import RecipientText
 from stoker.jobs.spec_code import Environment, Notebook, Script, Variable, default_name
 from stoker.jobs.spec_fields import Bytes, DatasetName, Name, Seconds, Tag, printable, refuse_repeated
 from stoker.jobs.spec_train import Train
@@ -77,6 +78,7 @@ class JobSpec(Strict):
     network: Literal["none", "open"] = "none"
     tags: list[Tag] = Field(default=[], max_length=50)
     after: list[Annotated[int, Field(ge=1)]] = Field(default=[], max_length=1000)
+    notify: list[RecipientText] = Field(default=[], max_length=5)  # URLs and mail addresses that are told of its end
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +96,7 @@ class JobSpec(Strict):
     def _consistent(self) -> "JobSpec":
         self._check_sections()
         refuse_repeated("tags", self.tags)
+        refuse_repeated("notify", self.notify)
         refuse_repeated("datasets", self.datasets)
         refuse_repeated("secrets", self.secrets)
         if both := sorted(set(self.secrets) & set(self.environment.variables)):

@@ -28,6 +28,7 @@ class User(Base):
     name: Mapped[str] = mapped_column(unique=True)
     team_id: Mapped[int] = mapped_column(ForeignKey(Team.id), index=True)
     role: Mapped[str] = mapped_column(server_default="member")
+    email: Mapped[str | None]  # where notifications of this user's jobs may go
     disabled_at: Mapped[Time | None]
     created_at: Mapped[Now]
 

@@ -101,6 +101,7 @@ class Stack:
             flower_port=flower,
             flower_basic_auth=self.flower_auth,
             flower_url=self.flower_url,
+            public_url=old.public_url or self.url,
             secret_key=old.secret_key or home.key("secret-key"),
         )
 

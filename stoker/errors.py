@@ -14,6 +14,7 @@ StokerError
 ├── TooLarge                413
 ├── DiskFull                507  the server has no room for what was sent
 ├── Unavailable             503  a service is down; try again
+├── Undelivered                  a notification did not reach its recipient
 ├── AttemptClosed                the fence: the writer has lost its job
 ├── DataDamaged                  bytes do not match their digest
 ├── ConfinementUnavailable       the kernel cannot keep a job's code inside its bounds
@@ -180,6 +181,19 @@ class Unavailable(StokerError):
 
     def __str__(self) -> str:
         return f"{self.service} does not answer; try again in a few seconds"
+
+
+class Undelivered(StokerError):
+    """A notification did not reach its recipient; the text is for the owner of the job."""
+
+    code = "undelivered"
+
+    def __init__(self, problem: str, *, again: bool = True) -> None:
+        super().__init__(problem)
+        self.problem, self.again = problem, again  # whether another try may help
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class AttemptClosed(StokerError):
