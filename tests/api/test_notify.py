@@ -98,6 +98,7 @@ def test_settings_that_cannot_work_are_one_line(settings: Settings, changes: dic
 
 
 def test_the_command_line_asks_for_it(run: Run, server: Server) -> None:
+    server.promote()  # before the API has met the user, whom it remembers for a second
     made = run("train", "--dataset", "digits", "--memory", "1GB", "--notify", "https://hooks.example.com/x", "-q")
     assert made.exit_code == 0, made.output
     shown = run("show", made.stdout.strip())
@@ -105,7 +106,6 @@ def test_the_command_line_asks_for_it(run: Run, server: Server) -> None:
     assert "https://hooks.example.com/x" in shown.stdout
     refused = run("train", "--dataset", "digits", "--notify", "http://127.0.0.1/")
     assert (refused.exit_code, "not allowed here" in refused.stderr) == (2, True)
-    server.promote()
     assert run("user", "set", "ada", "--email", "ada@lab.org").exit_code == 0
     assert "ada@lab.org" in run("user", "ls").stdout
 
