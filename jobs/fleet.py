@@ -177,6 +177,25 @@ def stop_placing(session: Session, incarnation: UUID, seconds: float) -> None:
     )
 
 
+def record_shutdown(session: Session, incarnation: UUID, *, actor: str) -> None:
+    """Note who has asked a worker to stop: of the worker, and of each job that makes way for it."""
+    found = session.execute(
+        select(Worker.id, Worker.name)
+        .join(Incarnation, Incarnation.worker_id == Worker.id)
+        .where(Incarnation.id == incarnation, Incarnation.closed_at.is_(None))
+    ).one_or_none()
+    if found is None:
+        return
+    worker, name = found
+    add_event(session, "shutdown", actor=actor, reason="asked", worker=worker)
+    live = select(Attempt).where(Attempt.incarnation_id == incarnation, Attempt.state != AttemptState.ENDED)
+    for attempt in session.scalars(live.order_by(Attempt.id)):
+        reason = f"worker {name} is to stop"
+        add_event(
+            session, "shutdown", actor=actor, reason=reason, job=attempt.job_number, attempt=attempt.id, worker=worker
+        )
+
+
 def lose(session: Session, attempt: Attempt, reason: str) -> None:
     """End a locked attempt whose worker is gone."""
     if attempt.state == AttemptState.PLACED:

@@ -108,12 +108,13 @@ class Attempt(Base):
         CheckConstraint("(ended_at IS NOT NULL) = (state = 'ended')", name="ended_at_end"),
         Index("uq_attempts_live", "job_number", unique=True, postgresql_where=text("state <> 'ended'")),
         Index("ix_attempts_live_incarnation", "incarnation_id", postgresql_where=text("state <> 'ended'")),
+        Index("ix_attempts_worker_ended", "worker_id", "ended_at"),  # what became of a worker's attempts lately
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # also the Celery task id
     job_number: Mapped[int] = mapped_column(ForeignKey(Job.number))
     ordinal: Mapped[int]  # 1, 2, … in its job
-    worker_id: Mapped[int] = mapped_column(ForeignKey(Worker.id), index=True)
+    worker_id: Mapped[int] = mapped_column(ForeignKey(Worker.id))
     incarnation_id: Mapped[UUID] = mapped_column(ForeignKey(Incarnation.id))
     state: Mapped[str]
     outcome: Mapped[str | None]

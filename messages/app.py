@@ -13,6 +13,7 @@ from stoker.settings import Settings
 
 if TYPE_CHECKING:  # SQLAlchemy stays out of the processes that only look: Flower, celery inspect
     from stoker.jobs.attempts import Outgoing
+    from stoker.jobs.reads_tasks import TaskView
 
 TASK = "stoker.run"
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
@@ -64,19 +65,28 @@ def queue_of(worker: str) -> str:
     return f"worker.{worker}"
 
 
+def shown(attempt: Outgoing | TaskView) -> dict[str, str]:
+    """What is shown of an attempt in place of its message's arguments."""
+    return {
+        "args": f"{attempt.name} · job {attempt.job_number} · attempt {attempt.ordinal}",
+        "kwargs": f"user={attempt.owner} team={attempt.team}",
+    }
+
+
 def send(outgoing: Outgoing, using: Celery) -> None:
     """Give an attempt's message to its worker's queue. Sending it again is harmless: only one can claim.
 
     Raises Unavailable: the broker did not take it within about three seconds.
     """
+    words = shown(outgoing)
     try:
         using.send_task(
             TASK,
             args=[str(outgoing.attempt_id)],
             task_id=str(outgoing.attempt_id),
             queue=queue_of(outgoing.worker),
-            argsrepr=f"{outgoing.name} · job {outgoing.job_number} · attempt {outgoing.ordinal}",
-            kwargsrepr=f"user={outgoing.owner} team={outgoing.team}",
+            argsrepr=words["args"],
+            kwargsrepr=words["kwargs"],
             retry=False,
             ignore_result=True,
         )

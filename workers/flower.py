@@ -1,8 +1,5 @@
-"""What Flower shows and asks: events about attempts, and its Terminate and Revoke, which become a cancel."""
+"""What Flower asks of a worker: Terminate and Revoke cancel a job, Shutdown stops the worker, the rest is refused."""
 
-import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,50 +13,19 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.errors import AlreadyFinal, NotFound
 from stoker.jobs.lifecycle import State
-from stoker.jobs.models import Attempt
+from stoker.jobs.models import Attempt, Job
 from stoker.jobs.submissions import cancel
 from stoker.log import Events
+from stoker.workers.herald import Herald
+from stoker.workers.membership import Membership
 from stoker.workers.transactions import once
 
 events = Events(__name__)
 ACTOR = "Flower (shared login)"
-REPLAY_DELAY_SECONDS = 8.0  # Flower reconnects later than we do
-REMEMBERED_SECONDS = 120.0
-Send = Callable[..., None]
-
-
-class Announcements:
-    """Last words about tasks. Redis may be away when they are spoken: they are said again after a reconnect."""
-
-    def __init__(self) -> None:
-        """Begin with nothing said."""
-        self._lock = threading.Lock()
-        self._said: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=1000)
-
-    def remember(self, kind: str, task: str, **fields: Any) -> None:
-        """Keep an event that somebody else sends."""
-        with self._lock:
-            self._said.append((time.monotonic(), kind, {"uuid": task} | fields))
-
-    def say(self, send: Send, kind: str, task: str, **fields: Any) -> None:
-        """Send an event now, and remember it."""
-        self.remember(kind, task, **fields)
-        whisper(send, kind, uuid=task, **fields)
-
-    def repeat(self, send: Send) -> None:
-        """Send again what was said lately."""
-        with self._lock:
-            recent = [said for said in self._said if time.monotonic() - said[0] < REMEMBERED_SECONDS]
-        for _, kind, fields in recent:
-            whisper(send, kind, **fields)
-
-
-def whisper(send: Send, kind: str, **fields: Any) -> None:
-    """Send an event if the broker is there; a monitor must never hurt a job."""
-    try:
-        send(kind, **fields)
-    except Exception as error:  # kombu, redis and OSError: whatever a dead broker raises
-        events.info("event_lost", kind=kind, error=type(error).__name__)
+REFUSED = (  # they would let a worker take no jobs, or too many, and nothing would say so
+    *("pool_grow", "pool_shrink", "pool_restart", "autoscale", "add_consumer", "cancel_consumer"),
+    *("rate_limit", "time_limit", "disable_events"),
+)
 
 
 class RunRequest(Request):
@@ -71,62 +37,106 @@ class RunRequest(Request):
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Nothing: a stop of the worker reaches runs through its bootstep."""
 
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """Send an event if the broker is there; a monitor must never hurt a job."""
+        try:
+            super().send_event(type, **fields)
+        except Exception as error:  # kombu, redis and OSError: whatever a dead broker raises
+            events.info("event_lost", kind=type, error=str(error)[:300])
 
-def replay_step(announcements: Announcements) -> type:
-    """A bootstep that says last words again after each reconnect."""
 
-    class Replay(bootsteps.StartStopStep):
-        """Runs when the consumer has connected."""
+def presence_step(herald: Herald) -> type:
+    """A bootstep for each time that the consumer has connected: it may have missed who began to listen meanwhile."""
 
-        requires = ("celery.worker.consumer.events:Events",)
+    class Presence(bootsteps.StartStopStep):
+        """Runs when the consumer can send events."""
+
+        requires = ("celery.worker.consumer.control:Control",)
 
         def start(self, consumer: Any) -> None:
-            """Wait until Flower is back, too."""
-            if consumer.restart_count > 0:
-                consumer.timer.call_after(REPLAY_DELAY_SECONDS, self._replay, (consumer,))
+            """Have everything told again."""
+            herald.repeat(consumer)
 
-        @staticmethod
-        def _replay(consumer: Any) -> None:
-            if consumer.event_dispatcher:
-                announcements.repeat(consumer.event_dispatcher.send)
-
-    return Replay
+    return Presence
 
 
-def install_revoke(sessions: sessionmaker[Session]) -> None:
-    """Let Celery's ``revoke`` cancel in the database. Every worker gets it; the cancel is idempotent."""
+def install_controls(sessions: sessionmaker[Session], membership: Membership, herald: Herald) -> None:
+    """Take over Celery's remote control commands, in this process."""
+    _install(_revoke(sessions, herald), "revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+    _install(_shutdown(membership), "shutdown")
+    _install(_heartbeat(herald), "heartbeat")
+    for name in REFUSED:
+        _install(_refuse(name), name)
+
+
+def _install(command: Callable[..., Any], name: str, **options: Any) -> None:
+    control.control_command(name=name, **options)(command)
+
+
+def _revoke(sessions: sessionmaker[Session], herald: Herald) -> Callable[..., Any]:
+    """Both buttons cancel in the database. Every worker is asked; the cancel is idempotent."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="revoke")  # the consumer must not wait for the database
 
     def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> dict[str, str]:
-        del terminate, signal  # both buttons mean the same
+        del state, terminate, signal
         ids = task_id if isinstance(task_id, list | tuple | set) else [task_id]
         for one in ids:
-            pool.submit(_revoke, sessions, str(one), state.consumer.event_dispatcher.send)
+            pool.submit(_cancel_or_log, sessions, str(one), herald)
         return {"ok": f"cancelling {len(ids)}"}
 
-    control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(revoke)
+    return revoke
 
 
-def _revoke(sessions: sessionmaker[Session], task: str, send: Send) -> None:
+def _shutdown(membership: Membership) -> Callable[..., Any]:
+    stop = control.shutdown
+
+    def shutdown(state: Any, **fields: Any) -> Any:
+        membership.stopped_by = ACTOR
+        return stop(state, **fields)
+
+    return shutdown
+
+
+def _heartbeat(herald: Herald) -> Callable[..., Any]:
+    """Who begins to listen to events asks for it, once connected."""
+    beat = control.heartbeat
+
+    def heartbeat(state: Any, **_: Any) -> Any:
+        herald.repeat(state.consumer)
+        return beat(state)
+
+    return heartbeat
+
+
+def _refuse(name: str) -> Callable[..., Any]:
+    def refuse(state: Any, **_: Any) -> dict[str, str]:
+        del state
+        events.warning("control_refused", command=name)
+        return {"error": f"Stoker does not allow {name}: workers are set by STOKER_* settings and `stoker worker`"}
+
+    return refuse
+
+
+def _cancel_or_log(sessions: sessionmaker[Session], task: str, herald: Herald) -> None:
     try:
-        state = once(sessions, lambda session: cancel_attempt(session, UUID(task)))
+        once(sessions, lambda session: cancel_attempt(session, UUID(task)))
     except (ValueError, NotFound, AlreadyFinal) as refusal:
         events.info("revoke_refused", task=task[:100], reason=str(refusal))
     except (exc.DBAPIError, exc.TimeoutError) as error:
         events.warning("revoke_failed", task=task, error=str(error.args[0]).splitlines()[0][:300])
     else:
-        if state == State.CANCELLED:  # nothing ran that could say so itself
-            whisper(send, "task-revoked", uuid=task, terminated=False, signum=None, expired=False)
+        herald.look()  # if nothing runs, it has ended
 
 
-def cancel_attempt(session: Session, attempt: UUID) -> str:
-    """Cancel the job of an attempt that has not ended; returns the job's state.
+def cancel_attempt(session: Session, attempt: UUID) -> None:
+    """Cancel the job of an attempt that has not ended, or that is to be followed by another one.
 
-    Raises NotFound, AlreadyFinal.
+    Raises NotFound, AlreadyFinal: the job has ended, or another attempt is its task now.
     """
     found = session.get(Attempt, attempt)
     if found is None:
         raise NotFound("attempt", attempt)
-    if found.ended_at is not None:
+    job = session.get_one(Job, found.job_number)
+    if found.ended_at is not None and (job.attempts != found.ordinal or job.state != State.QUEUED):
         raise AlreadyFinal(found.job_number, "cancel", f"not on attempt {found.ordinal} any more")
-    return cancel(session, found.job_number, actor=ACTOR).state
+    cancel(session, found.job_number, actor=ACTOR)

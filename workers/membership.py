@@ -27,6 +27,7 @@ class Membership:
         """Nothing is written before ``join``."""
         self._sessions, self.offer, self._lease_seconds = sessions, offer, lease_seconds
         self._identity = host.identity()
+        self.stopped_by: str | None = None  # who asked this worker to stop, if somebody did by name
 
     @property
     def id(self) -> UUID:
@@ -63,12 +64,18 @@ class Membership:
 
     def _step_back(self) -> None:
         try:
-            once(self._sessions, lambda session: fleet.stop_placing(session, self.id, STOPPING_SECONDS))
+            once(self._sessions, self._announce_stop)
         except (exc.DBAPIError, exc.TimeoutError) as error:
             events.warning("placing_not_stopped", error=str(error.args[0]).splitlines()[0][:300])
 
-    def leave(self, reason: str) -> None:
-        """Close the incarnation; if the database is away, its lease runs out instead."""
+    def _announce_stop(self, session: Session) -> None:
+        fleet.stop_placing(session, self.id, STOPPING_SECONDS)
+        if self.stopped_by is not None:
+            fleet.record_shutdown(session, self.id, actor=self.stopped_by)
+
+    def leave(self) -> None:
+        """Close the incarnation, as the worker stops; if the database is away, its lease runs out instead."""
+        reason = "the worker was stopped" if self.stopped_by is None else f"the worker was stopped by {self.stopped_by}"
         try:
             once(self._sessions, lambda session: fleet.close_incarnation(session, self.id, reason))
         except (exc.DBAPIError, exc.TimeoutError) as error:

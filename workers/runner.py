@@ -47,7 +47,7 @@ LEASE_SHARE = 0.8  # of a lease after which a trainer that heard nothing freezes
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended, for Flower."""
+    """How a run ended."""
 
     outcome: Outcome | None  # None: the attempt was not ours, or was taken away
     state: State | None = None  # of the job

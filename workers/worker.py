@@ -29,7 +29,7 @@ from stoker.workers.bounds import Bounds
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
 from stoker.workers.environments import Environments
-from stoker.workers.flower import Announcements
+from stoker.workers.herald import Herald
 from stoker.workers.kinds import Kinds
 from stoker.workers.lease import LeaseKeeper
 from stoker.workers.membership import Membership
@@ -108,7 +108,7 @@ class Worker:
             self._consume(engine, membership)
         finally:
             keeper.stop()
-            membership.leave("the worker was stopped")
+            membership.leave()
             self.health.unlink(missing_ok=True)
             engine.dispose()
 
@@ -129,18 +129,20 @@ class Worker:
             self._vault,
             self._bounds,
         )
-        announcements = Announcements()
-        tasks.register(app, runner, announcements)
-        flower.install_revoke(sessions(engine))
-        app.steps["consumer"].add(flower.replay_step(announcements))
+        herald = Herald(sessions(engine), app, membership, self.settings.renew_seconds)
+        tasks.register(app, runner, herald)
+        flower.install_controls(sessions(engine), membership, herald)
+        app.steps["consumer"].add(flower.presence_step(herald))
         app.steps["consumer"].add(Sieve)
         app.steps["worker"].add(_drain_step(self._runs, membership, self.settings.stop_grace_seconds))
         dispatcher = Dispatcher(engine, partial(send, using=app), self.settings)
         dispatcher.start()
         quarantine.start()
+        herald.start()
         try:
             self._take_jobs(self._celery(app))
         finally:
+            herald.stop()
             quarantine.stop()
             dispatcher.stop()
 

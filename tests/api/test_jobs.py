@@ -166,6 +166,18 @@ def test_a_finished_job_shows_what_it_did(client: TestClient, factory: sessionma
     assert [event["name"] for event in events] == ["submit", "place", "start", "succeed"]
 
 
+def test_a_job_has_no_link_to_flower_where_its_address_is_not_known(
+    settings: Settings, factory: sessionmaker[Session], kicks: Kicks, people: People
+) -> None:
+    number = finished(factory, FakeWorker.start(factory, "w1"))
+    app = create_app(dataclasses.replace(settings, flower_url=None), dispatcher=kicks)
+    with TestClient(app, headers={"Authorization": f"Bearer {people.ada}"}) as caller:
+        assert caller.get(f"/api/v1/jobs/{number}").json()["links"] == {
+            "self": f"/api/v1/jobs/{number}",
+            "flower": None,
+        }
+
+
 def test_workers_show_what_is_taken(client: TestClient, factory: sessionmaker[Session], people: People) -> None:
     number = submit(factory, resources={"device": "gpu", "cpus": 2, "memory": "1GB"})
     worker = FakeWorker.start(factory, gpus=2)

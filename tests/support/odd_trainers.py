@@ -5,13 +5,10 @@ A job chooses the behaviour by its seed; see ``BEHAVIOURS``.
 
 import argparse
 import errno
-import hashlib
 import json
 import os
-import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -20,55 +17,8 @@ from typing import Any
 
 from stoker.training import cache
 from stoker.workers import forkserver
+from tests.support.conversation import Trainer
 from tests.support.widening import let_write
-
-
-class Trainer:
-    """A trainer's side of the conversation."""
-
-    def __init__(self, task: dict[str, Any], connection: socket.socket) -> None:
-        """Speak on this connection."""
-        self.task, self.connection = task, connection
-        self.scratch = Path(task["scratch"])
-        self.step = (task["checkpoint"] or {"step": 0})["step"]
-
-    def say(self, **message: Any) -> None:
-        """Send one message."""
-        self.connection.sendall(json.dumps(message).encode() + b"\n")
-
-    def work(self, seconds: float = 0.02) -> None:
-        """Make a step, and say so."""
-        time.sleep(seconds)
-        self.step += 1
-        self.say(type="progress", phase="train", epoch=0, epochs=1, step=self.step, steps=10**6, images_per_second=1.0)
-
-    def asked(self) -> str:
-        """What was asked since the last look."""
-        if not select.select([self.connection], [], [], 0)[0]:
-            return ""
-        data = self.connection.recv(4096)
-        if not data:
-            os._exit(1)
-        return str(json.loads(data.splitlines()[-1])["type"])
-
-    def checkpoint(self, content: bytes = b"weights", announced: bytes | None = None) -> None:
-        """Hand in a checkpoint; ``announced`` is what its digest is taken of, if that shall not be the content."""
-        path = self.scratch / f"checkpoint-{self.step}"
-        path.write_bytes(content)
-        sha256 = hashlib.sha256(announced or content).hexdigest()
-        self.say(
-            type="checkpoint", path=path.name, step=self.step, epoch=0, bytes=len(content), sha256=sha256, metrics={}
-        )
-
-    def succeed(self, accuracy: float = 0.5) -> int:
-        """Hand in a result: two test images, one of them right."""
-        rows = struct.pack("<HHf", 0, 0, 0.9) + struct.pack("<HHf", 1, 0, 0.8)
-        (self.scratch / "predictions.bin").write_bytes(rows)
-        result = {"accuracy": accuracy, "loss": 1.0, "classes": ["a", "b"], "test_images": 2}
-        (self.scratch / "result.json").write_text(json.dumps(result))
-        self.say(type="predictions", path="predictions.bin", count=2)
-        self.say(type="result", path="result.json")
-        return 0
 
 
 def succeed(trainer: Trainer) -> int:
@@ -156,6 +106,14 @@ def obedient(trainer: Trainer) -> int:
     trainer.checkpoint()
     trainer.say(type="stopped", step=trainer.step)
     return 0
+
+
+def patient(trainer: Trainer) -> int:
+    """Work until a test says that it is enough, then succeed."""
+    trainer.say(type="first_step", seconds=time.time())
+    while not (_marks(trainer.scratch) / "enough").exists():
+        trainer.work()
+    return trainer.succeed()
 
 
 def silent(trainer: Trainer) -> int:
@@ -248,6 +206,7 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
     hoard,
     bomb,
     chain,
+    patient,
 ]
 
 

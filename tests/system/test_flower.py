@@ -1,0 +1,244 @@
+"""Flower as a team uses it, asked over its own HTTP API: what it shows of jobs, and what its buttons do."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+
+from stoker.jobs.fleet import close_incarnation, set_draining
+from stoker.jobs.lifecycle import State
+from stoker.jobs.models import Event
+from stoker.messages.app import make_app
+from stoker.stack.postgres import Postgres
+from stoker.workers import processes
+from tests.support.flower import Flower
+from tests.support.waiting import wait_for
+from tests.support.workers import Stage, attempt_id, stage
+
+ACTOR = "Flower (shared login)"
+
+
+@pytest.fixture(scope="module")
+def watched(postgres: Postgres, template_database: str) -> Iterator[Stage]:
+    """A stage with one worker."""
+    with stage(postgres, template_database) as made:
+        made.started("one", cancel_grace_seconds=0.5, claim_seconds=60)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def flower(watched: Stage) -> Iterator[Flower]:
+    """Flower, that knows the worker."""
+    made = Flower(watched.home, watched.broker.url)
+    made.knows("one")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def drained(watched: Stage) -> Iterator[Callable[[], None]]:
+    """Lets the worker take nothing new, until the test is over."""
+
+    def drain(draining: bool = True) -> None:
+        with watched.factory() as session:
+            set_draining(session, "one", draining, actor="ada")
+            session.commit()
+
+    yield drain
+    drain(False)
+
+
+def told(watched: Stage, number: int) -> list[tuple[str, str, str]]:
+    """A job's events: name, actor, reason."""
+    with watched.factory() as session:
+        rows = session.execute(select(Event).where(Event.job_number == number).order_by(Event.id)).scalars()
+        return [(event.name, event.actor, event.reason) for event in rows]
+
+
+def fits_the_row(watched: Stage, number: int, shown: dict[str, object], ordinal: int = 1) -> bool:
+    """Whether Flower shows an attempt by the job's name, number, owner and team, with the runtime of the table."""
+    attempt = watched.attempts(number)[ordinal - 1]
+    assert attempt.ended_at is not None
+    assert attempt.claimed_at is not None
+    assert shown["args"] == f"digits-tutorial-cnn · job {number} · attempt {ordinal}"
+    assert shown["kwargs"] == "user=ada team=vision"
+    assert shown["runtime"] == pytest.approx((attempt.ended_at - attempt.claimed_at).total_seconds())
+    assert shown["started"] == pytest.approx(attempt.claimed_at.timestamp())
+    return True
+
+
+def trainer_of(watched: Stage, attempt: UUID) -> int:
+    """The process that trains for an attempt."""
+    below = processes.descendants(watched.workers[-1].pid)
+    return next(pid for pid in below if Path(f"/proc/{pid}/cwd").resolve().name == str(attempt))
+
+
+def test_each_attempt_is_a_task_with_the_state_and_runtime_that_it_had(watched: Stage, flower: Flower) -> None:
+    good, bad, unwanted, early = (watched.odd(name) for name in ("succeed", "killed", "stubborn", "obedient"))
+    watched.wait_progress(unwanted)
+    running = flower.shows(attempt_id(watched, unwanted), "STARTED")
+    assert running["runtime"] is None
+    watched.wait_progress(early)
+    watched.cancel(unwanted)
+    watched.preempt(early)
+    for number in (good, bad, unwanted, early):
+        watched.wait_final(number)
+    success = flower.shows(attempt_id(watched, good), "SUCCESS")
+    failure = flower.shows(attempt_id(watched, bad), "FAILURE")
+    cancelled = flower.shows(attempt_id(watched, unwanted), "REVOKED")
+    first, second = watched.attempts(early)
+    preempted = flower.shows(first.id, "RETRY")
+    assert fits_the_row(watched, good, success)
+    assert fits_the_row(watched, bad, failure)
+    assert fits_the_row(watched, unwanted, cancelled)
+    assert fits_the_row(watched, early, preempted)
+    assert fits_the_row(watched, early, flower.shows(second.id, "SUCCESS"), 2)
+    assert success["result"] == "accuracy 50.00%"
+    assert str(failure["exception"]).startswith("signal: it was ended by signal 9 (SIGKILL)")
+    assert cancelled["exception"] == "cancelled by ada"
+    assert preempted["exception"] == "queued again: preempted"
+    assert str(success["worker"]).startswith("one@")
+    listed = flower.http.get("/api/tasks", params={"search": "digits-tutorial-cnn", "taskname": "stoker.run"}).json()
+    assert str(attempt_id(watched, good)) in listed
+
+
+@pytest.mark.parametrize("terminate", [{"terminate": "true"}, {}])
+def test_terminate_and_revoke_cancel_a_job_that_runs(watched: Stage, flower: Flower, terminate: dict[str, str]) -> None:
+    number = watched.odd("stubborn")
+    watched.wait_progress(number)
+    answer = flower.ask(f"/api/task/revoke/{attempt_id(watched, number)}", **terminate)
+    assert answer.status_code == 200
+    assert watched.wait_final(number).state == State.CANCELLED
+    assert ("cancel_requested", ACTOR, "asked") in told(watched, number)
+    assert flower.shows(attempt_id(watched, number), "REVOKED")["exception"] == f"cancelled by {ACTOR}"
+
+
+def test_revoke_cancels_a_job_that_is_only_placed(watched: Stage, flower: Flower, drained: Callable[[], None]) -> None:
+    incarnation = watched.worker("ghost")  # of which nobody reads the queue
+    drained()
+    number = watched.odd("succeed")
+    wait_for(lambda: watched.attempts(number), 30, "a place")
+    task = attempt_id(watched, number)
+    assert flower.shows(task, "PENDING")["args"] == f"digits-tutorial-cnn · job {number} · attempt 1"
+    assert flower.ask(f"/api/task/revoke/{task}").status_code == 200
+    assert watched.wait_final(number).state == State.CANCELLED
+    assert ("cancel", ACTOR, "asked") in told(watched, number)
+    with watched.factory() as session:  # a worker that is gone: another one tells of its attempts
+        close_incarnation(session, incarnation, "gone")
+        session.commit()
+    seen = flower.shows(task, "REVOKED")
+    assert (seen["worker"], seen["runtime"]) == ("ghost@host", None)
+
+
+def test_revoke_of_an_attempt_that_is_to_be_followed_by_another_cancels_the_job(
+    watched: Stage, flower: Flower, drained: Callable[[], None]
+) -> None:
+    number = watched.odd("obedient")
+    watched.wait_progress(number)
+    drained()
+    watched.preempt(number)
+    task = attempt_id(watched, number)
+    flower.shows(task, "RETRY")
+    assert flower.ask(f"/api/task/revoke/{task}").status_code == 200
+    assert watched.wait_final(number).state == State.CANCELLED
+    assert ("cancel", ACTOR, "asked") in told(watched, number)
+
+
+def test_messages_that_claim_nothing_change_no_state(watched: Stage, flower: Flower) -> None:
+    number = watched.odd("obedient")
+    watched.wait_progress(number)
+    watched.preempt(number)
+    watched.wait_final(number)
+    first, stranger, garbage = watched.attempts(number)[0].id, uuid4(), uuid4()
+    flower.shows(first, "RETRY")
+    with make_app(watched.broker.url) as app:
+        for task, arguments in ((first, [str(first)]), (stranger, [str(stranger)]), (garbage, ["none", 2])):
+            app.send_task("stoker.run", args=arguments, task_id=str(task), queue="worker.one")
+    assert flower.shows(stranger, "FAILURE")["exception"] == "Stoker knows no such attempt"
+    assert "it names no attempt" in flower.shows(garbage, "FAILURE")["exception"]
+    wait_for(lambda: watched.log("one").count("late, doubled or foreign") >= 2, 30, "the late one to be dropped")
+    flower.shows(first, "RETRY")
+
+
+def test_what_ended_while_redis_was_away_is_shown_once_it_is_back(watched: Stage, flower: Flower) -> None:
+    good, bad, unwanted, early = (watched.odd(name) for name in ("patient", "stubborn", "stubborn", "obedient"))
+    tasks = {number: watched.wait_progress(number).id for number in (good, bad, unwanted, early)}
+    for task in tasks.values():
+        flower.shows(task, "STARTED")
+    watched.broker.child.kill()
+    (watched.home / "marks").mkdir(exist_ok=True)
+    (watched.home / "marks" / "enough").touch()
+    watched.cancel(unwanted)
+    watched.preempt(early)
+    os.kill(trainer_of(watched, tasks[bad]), signal.SIGKILL)
+    wait_for(lambda: all(watched.attempts(number)[0].ended_at for number in tasks), 30, "all four to end")
+    assert flower.task(tasks[good])["state"] == "STARTED"
+    watched.broker.restart()
+    for number, state in ((good, "SUCCESS"), (bad, "FAILURE"), (unwanted, "REVOKED"), (early, "RETRY")):
+        assert fits_the_row(watched, number, flower.shows(tasks[number], state))
+
+
+def test_flower_that_was_away_is_told_what_it_missed(watched: Stage, flower: Flower) -> None:
+    running = watched.odd("stubborn")
+    watched.wait_progress(running)
+    flower.program.child.kill()
+    number, later = watched.odd("succeed"), watched.odd("stubborn")
+    watched.wait_final(number)
+    watched.wait_progress(later)
+    flower.start()
+    assert fits_the_row(watched, number, flower.shows(attempt_id(watched, number), "SUCCESS"))
+    for job in (running, later):
+        shown = flower.shows(attempt_id(watched, job), "STARTED")
+        assert shown["args"] == f"digits-tutorial-cnn · job {job} · attempt 1"
+        watched.cancel(job)
+        flower.shows(attempt_id(watched, job), "REVOKED")
+
+
+def test_what_would_stop_a_worker_unseen_is_refused(watched: Stage, flower: Flower) -> None:
+    worker = flower.knows("one")
+    for button, parameters in (
+        ("worker/queue/cancel-consumer", {"queue": "worker.one"}),
+        ("worker/pool/shrink", {"n": "1"}),
+    ):
+        answer = flower.ask(f"/api/{button}/{worker}", **parameters)
+        assert (answer.status_code, "Stoker does not allow" in answer.text) == (403, True), answer.text
+    assert watched.wait_final(watched.odd("succeed")).state == State.SUCCEEDED
+
+
+def test_shutdown_in_flower_hands_the_jobs_back_with_their_checkpoints(watched: Stage, flower: Flower) -> None:
+    number = watched.odd("obedient")
+    watched.wait_progress(number)
+    assert flower.ask(f"/api/worker/shutdown/{flower.knows('one')}").status_code == 200
+    assert watched.workers[-1].wait(30) == 0
+    first = watched.attempts(number)[0]
+    assert (first.outcome, watched.job(number).state) == ("preempted", State.QUEUED)
+    assert ("shutdown", ACTOR, "worker one is to stop") in told(watched, number)
+    with watched.factory() as session:
+        asked, closed = session.scalars(
+            select(Event).where(Event.worker_id == first.worker_id, Event.job_number.is_(None)).order_by(Event.id)
+        ).all()[-2:]
+        assert (asked.name, asked.actor) == ("shutdown", ACTOR)
+        assert (closed.name, closed.reason) == ("worker_closed", f"the worker was stopped by {ACTOR}")
+    assert flower.shows(first.id, "RETRY")["exception"] == "queued again: worker_stopping"
+    flower.stop()
+    flower.start()  # no worker is there to tell it anything: it remembers
+    assert fits_the_row(watched, number, flower.task(first.id))
+    watched.started("one", cancel_grace_seconds=0.5, claim_seconds=60)
+    assert watched.wait_final(number).state == State.SUCCEEDED
+    assert watched.attempts(number)[1].resumed_step > 0
+
+
+def test_an_attempt_whose_worker_was_killed_is_shown_as_queued_again(watched: Stage, flower: Flower) -> None:
+    number = watched.odd("obedient")
+    watched.wait_progress(number)
+    watched.workers[-1].kill()
+    first = attempt_id(watched, number)
+    watched.started("one", cancel_grace_seconds=0.5, claim_seconds=60)
+    lost = flower.shows(first, "RETRY")
+    assert str(lost["exception"]).startswith("queued again: worker_lost: ")
+    watched.cancel(number)
+    watched.wait_final(number)
