@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, and_, any_, cast, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.fit import Node, Unit
@@ -61,15 +61,21 @@ def recent_shapes(session: Session) -> dict[Shape, float]:
     return counts
 
 
+_LIVE = (
+    select(Incarnation.worker_id)
+    .join(Lease, Lease.holder_id == Incarnation.id)
+    .where(Incarnation.closed_at.is_(None), Lease.expires_at > func.clock_timestamp())
+)
+_READY = and_(
+    Worker.id.in_(_LIVE),
+    Worker.draining.is_(False),
+    or_(Worker.suspect_until.is_(None), Worker.suspect_until <= func.now()),
+)
+
+
 def live_fleet(session: Session) -> list[Node]:
     """The workers that take new jobs now: live, not draining, not suspect."""
-    live = (
-        select(Incarnation.worker_id)
-        .join(Lease, Lease.holder_id == Incarnation.id)
-        .where(Incarnation.closed_at.is_(None), Lease.expires_at > func.clock_timestamp())
-    )
-    ready = or_(Worker.suspect_until.is_(None), Worker.suspect_until <= func.now())
-    return _nodes(session, and_(Worker.id.in_(live), Worker.draining.is_(False), ready))
+    return _nodes(session, _READY)
 
 
 def known_fleet(session: Session) -> list[Node]:
@@ -79,42 +85,51 @@ def known_fleet(session: Session) -> list[Node]:
     return _nodes(session, or_(seen, Worker.id.in_(opened)), whole=True)
 
 
+_DATA = (  # that a worker used in the last days
+    select(func.array_agg(WorkerData.data))
+    .where(WorkerData.worker_id == Worker.id)
+    .where(WorkerData.used_at > func.now() - text(f"interval '{KNOWN_DAYS} days'"))
+    .scalar_subquery()
+)
+_WORKERS = (
+    select(*(getattr(Worker, name) for name in _WORKER), Pool.fractions, _DATA.label("data"))
+    .join(Pool, Pool.name == Worker.pool)
+    .order_by(Worker.id)
+)
+_DEVICES = select(*(getattr(Device, name) for name in _DEVICE)).order_by(Device.worker_id, Device.position)
+
+
 def _nodes(session: Session, which: ColumnElement[bool], *, whole: bool = False) -> list[Node]:
     """Workers with what is free on them; ``whole``: with all that they have when everything is in order."""
-    columns = [getattr(Worker, name) for name in _WORKER]
-    statement = select(*columns, Pool.fractions).join(Pool, Pool.name == Worker.pool).where(which)
-    workers = session.execute(statement.order_by(Worker.id)).all()
+    workers = session.execute(_WORKERS.where(which)).all()
     if not workers:
         return []
-    shared = any(worker.fractions for worker in workers)
-    teams, data = _sharing(session) if shared else {}, _data(session)
+    teams = _sharing(session) if any(worker.fractions for worker in workers) else {}
     units: dict[int, list[Unit]] = defaultdict(list)
-    devices = select(*(getattr(Device, name) for name in _DEVICE)).join(Worker, Worker.id == Device.worker_id)
-    for device in session.execute(devices.where(which).order_by(Device.worker_id, Device.position)):
-        usable = WHOLE_MILLI if whole else 0 if device.quarantined_at else device.capacity_milli
+    theirs = _DEVICES.where(Device.worker_id == any_(cast([worker.id for worker in workers], ARRAY(BigInteger))))
+    for number, worker, model, memory, capacity, used, quarantined_at in session.execute(theirs):
+        usable = WHOLE_MILLI if whole else 0 if quarantined_at else capacity
         if usable:
-            free = usable - device.used_milli
-            units[device.worker_id].append(
-                Unit(device.id, device.model, device.memory_bytes, free, usable, teams.get(device.id))
-            )
+            units[worker].append(Unit(number, model, memory, usable - used, usable, teams.get(number)))
     return [
         Node(
-            id=worker.id,
-            name=worker.name,
-            cpu_model=worker.cpu_model,
-            cpus_milli=worker.cpus_milli,
-            cpus_free_milli=worker.cpus_milli - worker.cpus_used_milli,
-            memory_bytes=worker.memory_bytes,
-            memory_free_bytes=worker.memory_bytes - worker.memory_used_bytes,
-            attempts_limit=worker.attempts_limit,
-            attempts_free=worker.attempts_limit - worker.attempts_used,
-            units=tuple(units[worker.id]),
-            pool=worker.pool,
-            fractions=worker.fractions,
-            data=data.get(worker.id, frozenset()),
+            id=number,
+            name=name,
+            cpu_model=cpu_model,
+            cpus_milli=cpus,
+            cpus_free_milli=cpus - cpus_used,
+            memory_bytes=memory,
+            memory_free_bytes=memory - memory_used,
+            attempts_limit=attempts,
+            attempts_free=attempts - attempts_used,
+            units=tuple(units[number]),
+            pool=pool,
+            fractions=fractions,
+            data=frozenset(data or ()),
         )
-        for worker in workers
-    ]
+        for number, name, pool, cpu_model, cpus, cpus_used, memory, memory_used, attempts, attempts_used,
+            fractions, data in workers
+    ]  # fmt: skip
 
 
 def _sharing(session: Session) -> dict[int, int]:
@@ -127,12 +142,3 @@ def _sharing(session: Session) -> dict[int, int]:
         .where(Attempt.state != AttemptState.ENDED, Allocation.milli < Device.capacity_milli)
     )
     return {row.device_id: row.team_id for row in session.execute(statement)}
-
-
-def _data(session: Session) -> dict[int, frozenset[str]]:
-    """The data sets that each worker used in the last days."""
-    recent = WorkerData.used_at > func.now() - text(f"interval '{KNOWN_DAYS} days'")
-    found: dict[int, set[str]] = defaultdict(set)
-    for row in session.execute(select(WorkerData.worker_id, WorkerData.data).where(recent)):
-        found[row.worker_id].add(row.data)
-    return {worker: frozenset(names) for worker, names in found.items()}

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import BigInteger, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from stoker.errors import MoveRefused
 from stoker.jobs.fit import WHOLE
 from stoker.jobs.lifecycle import PLACE, AttemptState, State
-from stoker.jobs.models import Allocation, Attempt, Device, Incarnation, Job, Worker
+from stoker.jobs.models import Attempt, Job
 from stoker.jobs.models import Reservation as Reserved
 from stoker.jobs.moves import REQUEST, SHOW, add_event, apply, notify
 from stoker.jobs.shares import counted
@@ -69,8 +69,33 @@ def _ask(session: Session, beneficiary: int, victims: list[Preemption]) -> bool:
     return True
 
 
+# As text, since a pass does little else when it places many: the expressions of these take longer than PostgreSQL does.
+_ATTEMPT = text("""
+INSERT INTO attempts (id, job_number, ordinal, worker_id, incarnation_id, state, device, cpus_milli, memory_bytes,
+    gpus_milli, placed_at, last_sent_at)
+VALUES (:attempt, :job, :ordinal, :worker,
+    (SELECT id FROM incarnations WHERE worker_id = :worker AND closed_at IS NULL),
+    'placed', :device, :cpus, :memory, :gpus, now(), now())
+""")
+_WORKER = text("""
+UPDATE workers SET cpus_used_milli = cpus_used_milli + :cpus, memory_used_bytes = memory_used_bytes + :memory,
+    attempts_used = attempts_used + 1
+WHERE id = :worker
+""")
+_DEVICE = text("""
+WITH taken AS (
+    UPDATE devices SET used_milli = used_milli + coalesce(:share, capacity_milli) WHERE id = :unit
+    RETURNING id, coalesce(:share, capacity_milli) AS milli
+)
+INSERT INTO allocations (attempt_id, device_id, milli) SELECT :attempt, id, milli FROM taken
+""").bindparams(bindparam("share", type_=BigInteger))
+
+
 def place(session: Session, placement: Placement) -> uuid.UUID | None:
-    """Write one placement; None when the job was cancelled or held since the queue was read."""
+    """Write one placement; None when the job was cancelled or held since the queue was read.
+
+    The tables' own checks refuse more than there is.
+    """
     attempt, spot, demand = new_id(), placement.spot, placement.demand
     try:
         job = apply(
@@ -78,45 +103,23 @@ def place(session: Session, placement: Placement) -> uuid.UUID | None:
         )
     except MoveRefused:
         return None
-    incarnation = select(Incarnation.id).where(Incarnation.worker_id == spot.node, Incarnation.closed_at.is_(None))
-    session.execute(
-        insert(Attempt).values(
-            id=attempt,
-            job_number=job.number,
-            ordinal=job.attempts,
-            worker_id=spot.node,
-            incarnation_id=incarnation.scalar_subquery(),
-            state=AttemptState.PLACED,
-            device=spot.device,
-            cpus_milli=demand.cpus_milli,
-            memory_bytes=demand.memory_bytes,
-            gpus_milli=counted(demand, "gpu") if spot.device == "gpu" else 0,
-            placed_at=func.now(),
-            last_sent_at=func.now(),
-        )
-    )
-    _take(session, placement, attempt)
+    taken = {
+        "attempt": attempt,
+        "job": job.number,
+        "ordinal": job.attempts,
+        "worker": spot.node,
+        "device": spot.device,
+        "cpus": demand.cpus_milli,
+        "memory": demand.memory_bytes,
+        "gpus": counted(demand, "gpu") if spot.device == "gpu" else 0,
+    }
+    session.flush()  # the event
+    session.execute(_ATTEMPT, taken)
+    session.execute(_WORKER, taken)
+    if spot.units:
+        share = None if demand.gpu_milli >= WHOLE else demand.gpu_milli
+        session.execute(_DEVICE, [{"attempt": attempt, "unit": unit, "share": share} for unit in sorted(spot.units)])
     return attempt
-
-
-def _take(session: Session, placement: Placement, attempt: uuid.UUID) -> None:
-    """Promise the capacity; the tables' own checks refuse more than there is."""
-    session.execute(
-        update(Worker)
-        .where(Worker.id == placement.spot.node)
-        .values(
-            cpus_used_milli=Worker.cpus_used_milli + placement.demand.cpus_milli,
-            memory_used_bytes=Worker.memory_used_bytes + placement.demand.memory_bytes,
-            attempts_used=Worker.attempts_used + 1,
-        )
-    )
-    share = placement.demand.gpu_milli
-    for unit in sorted(placement.spot.units):
-        taken = Device.capacity_milli if share >= WHOLE else literal(share)
-        milli = session.scalars(
-            update(Device).where(Device.id == unit).values(used_milli=Device.used_milli + taken).returning(taken)
-        ).one()
-        session.execute(insert(Allocation).values(attempt_id=attempt, device_id=unit, milli=milli))
 
 
 def keep_reservations(session: Session, before: Iterable[Reservation], after: Iterable[Reservation]) -> None:

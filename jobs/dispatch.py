@@ -10,6 +10,7 @@ from stoker.jobs.attempts import Outgoing
 from stoker.jobs.capacity import live_fleet
 from stoker.jobs.decisions import keep_reservations, make_room, place
 from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
+from stoker.jobs.lanes import Lanes
 from stoker.jobs.leases import broker_down, outgoing
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Job
@@ -18,9 +19,9 @@ from stoker.jobs.planner import plan
 from stoker.jobs.policy import DEFAULT_POLICY, Policy
 from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
-from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.situation import Candidate, Situation, Unread
 from stoker.jobs.waits import why_not
-from stoker.jobs.window import WINDOW, Demands, demand_of, queue_window
+from stoker.jobs.window import WINDOW, Demands, demand_of
 
 _WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
 
@@ -59,10 +60,10 @@ def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) 
     seen, held = session.execute(_WISH_AND_TRY).one()
     if not held:
         return Pass((), None)
-    queue = queue_window(session, depth, means.demands)
-    if not queue or broker_down(session):
+    lanes = Lanes(session, depth, means.demands)
+    if not lanes.lanes or broker_down(session):
         return Pass((), seen)
-    situation = read_situation(session, queue, means)
+    situation = read_situation(session, lanes.holders, means, lanes)
     made = plan(situation, means.rule)
     refused = make_room(session, made.preemptions)
     placed = [attempt for placement in made.placements if (attempt := place(session, placement)) is not None]
@@ -71,7 +72,9 @@ def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) 
     return Pass(tuple(outgoing(session, placed)), seen, more=not made.complete or bool(refused))
 
 
-def read_situation(session: Session, queue: Sequence[Candidate], means: Means) -> Situation:
+def read_situation(
+    session: Session, queue: Sequence[Candidate], means: Means, unread: Unread | None = None
+) -> Situation:
     """All that a plan for these jobs is made of, as it is in this transaction."""
     running = running_jobs(session)
     return Situation(
@@ -83,6 +86,7 @@ def read_situation(session: Session, queue: Sequence[Candidate], means: Means) -
         shares=shares(session),
         policy=means.policy,
         estimates=means.estimator(session, queue, running),
+        unread=unread,
     )
 
 

@@ -59,12 +59,6 @@ class Ledger:
         """Whether the job's team has any quota."""
         return job.team in self._bounded
 
-    @property
-    def limited(self) -> bool:
-        """Whether any team may use no more than so much."""
-        quotas = (quota for share in self._teams.values() for quota in share.quotas.values())
-        return any(quota.gpus_limit_milli is not None or quota.cpus_limit_milli is not None for quota in quotas)
-
     def name(self, team: int) -> str:
         """What people call a team."""
         return self._teams.get(team, NOBODY).name

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stoker.jobs.fit import Demand, Node, Spot, fits
+from stoker.jobs.chances import Chances
+from stoker.jobs.fit import Node, Spot
 from stoker.jobs.ledger import Ledger
 from stoker.jobs.openings import Opening
 from stoker.jobs.placement import Board, Rule
 from stoker.jobs.promises import Promises
 from stoker.jobs.reasons import NEXT, Reason
-from stoker.jobs.situation import LOW, URGENT, Candidate, Placement, Preemption, Reservation, Running, Situation
+from stoker.jobs.situation import LOW, Candidate, Placement, Preemption, Reservation, Running, Situation
 from stoker.jobs.turns import Key, Line, standing
 from stoker.jobs.victims import Able, Cheapest, Claim, Sort, preemptions
 from stoker.jobs.waits import Verdict, why
@@ -65,14 +66,15 @@ class Pass:
         self.board = Board(situation.fleet, rule)
         self.ledger = Ledger(situation, {node.id: node.pool for node in situation.fleet})
         self.promises = Promises(situation, self.board)
-        self.line = Line(situation, self.ledger, lambda job: bool(self._guaranteed(job)))
+        self.chances = Chances(situation, self.board, self.ledger, self.promises)
+        self.line = Line(situation, self.ledger, self.chances.guaranteed)
         self.placements: list[Placement] = []
         self.preemptions: list[Preemption] = []
         self.complete = True
         self.verdicts: dict[Key, Verdict] = {}
-        self._full: set[tuple[Demand, str]] = set()  # equal demands fit alike, and nothing is freed during a plan
-        self._pools: dict[tuple[Demand, str], frozenset[str]] = {}
-        self._closed: set[Demand] = set()  # for which no place opens, whoever leaves
+        self._found: tuple[int, ...] = ()  # when the plan was last seen not to be at its end
+        self._cut = False  # it ended at the end of its window: nothing changes for those who still wait
+        self._asks = 0
         self._victims = defaultdict[Sort, dict[int, Able]](dict)
         self._for_gpus = 0  # jobs that wait for a GPU, of those looked at so far
 
@@ -86,11 +88,15 @@ class Pass:
             if spot is None:
                 self._wait(job)
                 self.line.skip(job)
+                if self._asks >= self.situation.policy.askings:
+                    self.complete = False
+                    return
                 if self._exhausted():
                     return
             elif not self._place(job, spot) or len(self.placements) >= self.situation.policy.placements:
                 self.complete = False
                 self.preemptions.clear()
+                self._cut = True
                 return
 
     def _settle(self, reservation: Reservation) -> None:
@@ -112,11 +118,12 @@ class Pass:
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
-        """What holds from now on; a plan that did not come to its end changes nothing for those who still wait."""
+        """What holds from now on; in a plan that did not come to its end also for those whom it did not look at."""
+        made = () if self._cut else self.promises.all
         if self.complete:
-            return self.promises.all
-        placed = {placement.number for placement in self.placements}
-        return tuple(one for one in self.situation.reservations if one.number not in placed)
+            return made
+        settled = {one.number for one in made} | {one.number for one in self.placements}
+        return (*made, *(one for one in self.situation.reservations if one.number not in settled))
 
     def _count(self, job: Candidate, spot: Spot) -> None:
         """What is being freed for a job counts for its team already."""
@@ -136,7 +143,7 @@ class Pass:
     def _start(self, job: Candidate) -> Spot | None:
         """Where a job can start now."""
         for device in self.board.devices(job.demand):
-            open_pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
+            open_pools = self.chances.open_pools(job, device)
             if open_pools is not None and not open_pools:
                 continue
             if (spot := self._free(job, device, open_pools)) is not None:
@@ -147,29 +154,13 @@ class Pass:
 
     def _free(self, job: Candidate, device: str, pools: Collection[str] | None) -> Spot | None:
         demand, spot = job.demand, None
-        if (demand, device) not in self._full:
-            if guaranteed := self._covered(job, device):
+        if (demand, device) not in self.chances.full:
+            if guaranteed := self.chances.covered(job, device):
                 spot = self.board.choose_on(device, demand, job.data, guaranteed)
             spot = spot or self.board.choose_on(device, demand, job.data, pools)
             if spot is None and pools is None:
-                self._full.add((demand, device))
+                self.chances.full.add((demand, device))
         return spot or (self.promises.pass_by(job, device, pools) if self.promises.kept else None)
-
-    def _possible(self, demand: Demand, device: str) -> frozenset[str]:
-        """The pools that have a worker on which a job could run, if it were empty."""
-        if (demand, device) not in self._pools:
-            pools = frozenset(node.pool for node in self.board.kinds if fits(demand, node, device))
-            self._pools[demand, device] = pools
-        return self._pools[demand, device]
-
-    def _covered(self, job: Candidate, device: str) -> tuple[str, ...]:
-        """The pools in which a team's guarantee covers a job on this device."""
-        if not self.ledger.bounded(job):
-            return ()
-        return self.ledger.guaranteed_pools(job, device, self._possible(job.demand, device))
-
-    def _guaranteed(self, job: Candidate) -> bool:
-        return any(self._covered(job, device) for device in self.board.devices(job.demand))
 
     def _sooner_on_gpu(self, job: Candidate) -> bool:
         """Whether a job that may run on either is done sooner if it waits for a GPU, as far as anybody can tell."""
@@ -192,8 +183,8 @@ class Pass:
     def _wait(self, job: Candidate) -> None:
         """A job cannot start now: note why, let others make room for it if it may ask them, or reserve a place."""
         key, devices = self.line.key(job), self.board.devices(job.demand)
-        allowed = [device for device in devices if self._may_run(job, device)]
-        if not allowed and any(self._possible(job.demand, device) for device in devices):
+        allowed = self.chances.allowed(job)
+        if allowed is None:
             self.verdicts[key] = Verdict.TEAM_LIMIT
             return
         sooner = self._sooner_elsewhere(job, allowed)
@@ -208,38 +199,23 @@ class Pass:
 
     def _exhausted(self) -> bool:
         """Whether nothing can change any more, whoever is looked at: most passes of a full fleet end here."""
-        if self._entitled() or len(self.promises.kept) + len(self.promises.unheld) < self.situation.policy.reservations:
+        found = (len(self.placements), self.line.emptied, *self.chances.found)
+        if found == self._found:
             return False
-        if self.line.holders:
-            return False
-        for demand in self.line.demands:
-            for device in self.board.devices(demand):
-                if (demand, device) not in self._full and self.board.choose_on(device, demand) is not None:
-                    return False
-                self._full.add((demand, device))
-                if any(fits(demand, node, device) for _, node in self.promises.held_nodes()):
-                    return False
-        return True
-
-    def _entitled(self) -> bool:
-        """Whether anybody may ask others to make room, or is told of a limit; guarantees only fill up in a plan."""
-        while (able := self._claimants) and able[-1].priority < URGENT and not self._guaranteed(able[-1]):
-            able.pop()
-        return bool(self._claimants) or self.ledger.limited
-
-    @cached_property
-    def _claimants(self) -> list[Candidate]:
-        """One job of each team, class and demand that is urgent or that a guarantee may cover."""
-        able = (job for job in self.situation.queue if job.priority == URGENT or self.ledger.bounded(job))
-        return list({(job.team, self.line.key(job)[2:]): job for job in able}.values())
-
-    def _may_run(self, job: Candidate, device: str) -> bool:
-        pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
-        return bool(self._possible(job.demand, device)) and (pools is None or bool(pools))
+        teams = self.line.highest
+        over = [team for team, highest in teams.items() if self.chances.over(team, self.line.demands, highest)]
+        if len(over) == len(teams) and not self.line.holders:
+            return True
+        if not self.chances.patient(teams):
+            for team in over:
+                self.line.drop(team)
+        self._found = (len(self.placements), self.line.emptied, *self.chances.found)
+        return False
 
     def _sooner_elsewhere(self, job: Candidate, allowed: list[str]) -> bool:
-        free_cpu = job.demand.device == "auto" and "cpu" in allowed and (job.demand, "cpu") not in self._full
-        return free_cpu and "gpu" in allowed and self._sooner_on_gpu(job)
+        if job.demand.device != "auto" or not {"cpu", "gpu"}.issubset(allowed):
+            return False
+        return self.chances.free(job.demand, "cpu", self.chances.open_pools(job, "cpu")) and self._sooner_on_gpu(job)
 
     @cached_property
     def _reservations(self) -> dict[int, Reservation]:
@@ -247,8 +223,10 @@ class Pass:
 
     def _make_room(self, job: Candidate, devices: list[str]) -> bool:
         """Ask the cheapest victims to leave, if the job may; only one set at a time."""
-        for device in () if job.number in self._asked else devices:
-            claim = Claim(job, device, self._covered(job, device))
+        if job.number in self._asked or self.chances.refused(job):
+            return False
+        for device in devices:
+            claim = Claim(job, device, self.chances.covered(job, device))
             if not claim.anywhere():
                 continue
             search = Cheapest(claim, self.ledger, self.situation.now, self.situation.policy, self._victims[claim.sort])
@@ -257,6 +235,7 @@ class Pass:
             if search.found is not None:
                 self._promise(job, search.found, self._why(job, claim))
                 return True
+        self.chances.refuse(job)
         return False
 
     @cached_property
@@ -265,7 +244,7 @@ class Pass:
         return frozenset(one.leaves_for for one in self.situation.running if one.leaves_for is not None)
 
     def _occupied(self, device: str, job: Candidate) -> Iterable[tuple[Node, list[Running]]]:
-        open_pools = self.ledger.open_pools(job, device, self._possible(job.demand, device))
+        open_pools = self.chances.open_pools(job, device)
         for node in self.board.nodes:
             if (open_pools is None or node.pool in open_pools) and (here := self.promises.staying(node.id)):
                 yield node, here
@@ -276,16 +255,17 @@ class Pass:
     def _promise(self, job: Candidate, found: Opening, why: str) -> None:
         self.promises.make(job, found, self.situation.policy.hold_seconds)
         self.preemptions += preemptions(job, found, why)
+        self._asks += 1
         self._count(job, found.spot)
 
     def _reserve(self, job: Candidate, devices: list[str]) -> None:
         """The first few jobs that cannot start get a place, which is then kept for them."""
-        few = len(self.promises.kept) + len(self.promises.unheld) < self.situation.policy.reservations
-        if few and job.demand not in self._closed and standing(job, self.situation.now, self.situation.policy) > LOW:
-            pools = frozenset[str]().union(*(self._possible(job.demand, device) for device in devices))
+        open_to = self.chances.reservable and job.demand not in self.chances.closed
+        if open_to and standing(job, self.situation.now, self.situation.policy) > LOW:
+            pools = frozenset[str]().union(*(self.chances.possible(job.demand, device) for device in devices))
             place = self.promises.soonest(job, [node for node in self.board.nodes if node.pool in pools])
             if place is None:
-                self._closed.add(job.demand)
+                self.chances.closed.add(job.demand)
             else:
                 self.promises.make(job, place)
 
@@ -293,5 +273,7 @@ class Pass:
         """Why a job waits; those that never pass each other wait for the same."""
         if job.number in {placement.number for placement in self.placements}:
             return NEXT
-        verdict = self.verdicts.get(self.line.key(job), Verdict.NO_PLACE)
+        verdict = self.verdicts.get(self.line.key(job))
+        if verdict is None:  # a plan ends before it looks at jobs that can get nothing
+            verdict = Verdict.TEAM_LIMIT if self.chances.allowed(job) is None else Verdict.NO_PLACE
         return why(job, verdict, self.board, self.promises, self.ledger)

@@ -15,6 +15,7 @@ class Policy:
     preempt_again_seconds: float = 600.0  # nobody is preempted twice within this
     raise_seconds: float = 2 * 86400.0  # a job that has waited so long goes with the next higher class, up to high
     placements: int = 128  # at most so many in one plan; another follows at once
+    askings: int = 32  # for at most so many jobs others are asked to leave in one plan
     reservations: int = 8  # at most so many jobs hold one
 
 

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.charges import half, seconds_since
@@ -15,7 +16,6 @@ from stoker.jobs.situation import Candidate, Estimates, LimitsOnly, Reservation,
 
 Estimator = Callable[[Session, Sequence[Candidate], Sequence[Running]], Estimates]
 
-_AFRESH = {"populate_existing": True}
 _RUNNING = text("""
 SELECT a.job_number, j.priority, j.team_id, j.owner_id, a.worker_id, a.device, a.cpus_milli, a.memory_bytes,
     a.gpus_milli, extract(epoch FROM a.placed_at)::float8 AS placed_at,
@@ -60,38 +60,56 @@ def running_jobs(session: Session) -> list[Running]:
     ]
 
 
+_RESERVATIONS = select(
+    *(getattr(Reserved, name) for name in ("job_number", "worker_id", "device", "devices")),
+    *(func.extract("epoch", moment) for moment in (Reserved.made_at, Reserved.starts_at, Reserved.expires_at)),
+).order_by(Reserved.job_number)
+
+
 def reservations(session: Session) -> list[Reservation]:
     """The places that are promised."""
-    found = session.scalars(select(Reserved).order_by(Reserved.job_number), execution_options=_AFRESH)
     return [
         Reservation(
-            one.job_number,
-            Spot(one.worker_id, one.device, tuple(one.devices)),
-            one.made_at.timestamp(),
-            one.starts_at.timestamp() if one.starts_at else None,
-            one.expires_at.timestamp() if one.expires_at else None,
+            number, Spot(worker, device, tuple(units)), float(made_at), _seconds(starts_at), _seconds(expires_at)
         )
-        for one in found
+        for number, worker, device, units, made_at, starts_at, expires_at in session.execute(_RESERVATIONS)
     ]
+
+
+def _seconds(moment: Decimal | None) -> float | None:
+    return None if moment is None else float(moment)
+
+
+_QUOTAS = (
+    select(
+        func.jsonb_object_agg(
+            TeamQuota.pool,
+            func.jsonb_build_array(
+                TeamQuota.gpus_milli, TeamQuota.cpus_milli, TeamQuota.gpus_limit_milli, TeamQuota.cpus_limit_milli
+            ),
+        )
+    )
+    .where(TeamQuota.team_id == Team.id)
+    .scalar_subquery()
+)
+_USED = (
+    select(func.jsonb_object_agg(Usage.user_id, Usage.device_seconds * half(seconds_since(Usage.counted_at))))
+    .where(Usage.team_id == Team.id)
+    .scalar_subquery()
+)
+_SHARES = select(Team.id, Team.name, Team.weight, _QUOTAS.label("quotas"), _USED.label("used"))
 
 
 def shares(session: Session) -> Shares:
     """Quotas, weights, and what was used, decayed to now."""
-    quotas: dict[int, dict[str, Quota]] = defaultdict(dict)
-    for row in session.scalars(select(TeamQuota), execution_options=_AFRESH):
-        quotas[row.team_id][row.pool] = Quota(
-            row.gpus_milli, row.cpus_milli, row.gpus_limit_milli, row.cpus_limit_milli
-        )
-    used: dict[int, float] = defaultdict(float)
+    teams: dict[int, TeamShare] = {}
     users: dict[int, float] = defaultdict(float)
-    decayed = Usage.device_seconds * half(seconds_since(Usage.counted_at))
-    for team, user, seconds in session.execute(select(Usage.team_id, Usage.user_id, decayed)):
-        used[team] += seconds
-        users[user] += seconds
-    teams = {
-        team: TeamShare(name, weight, used[team], quotas.get(team, {}))
-        for team, name, weight in session.execute(select(Team.id, Team.name, Team.weight))
-    }
+    for row in session.execute(_SHARES):
+        quotas = {pool: Quota(*amounts) for pool, amounts in (row.quotas or {}).items()}
+        used = {int(user): seconds for user, seconds in (row.used or {}).items()}
+        teams[row.id] = TeamShare(row.name, row.weight, float(sum(used.values())), quotas)
+        for user, seconds in used.items():
+            users[user] += seconds
     return Shares(teams, users)
 
 

@@ -61,6 +61,10 @@ class Promises:
             self._staying[node] = [one for one in here if one.number not in self._leaving and one.leaves_for is None]
         return self._staying[node]
 
+    def anybody_stays(self) -> bool:
+        """Whether there is a job on any worker whose end nobody counts on yet."""
+        return any(self.staying(node.id) for node in self._board.nodes)
+
     def soonest(self, job: Candidate, nodes: Iterable[Node]) -> Opening | None:
         """The worker on which a job could start first if nothing passed it."""
         best: tuple[float, int, int] | None = None
@@ -139,22 +143,30 @@ class Promises:
 
         Once a start has slipped nothing passes any more.
         """
-        length = self._situation.estimates.of(job, device)
-        if length is None:
-            return None
-        for promise in self.kept.values():
-            node = self._board.node(promise.reservation.spot.node)
-            if (
-                node is None
-                or not self._in_time(promise, length.ninety)
-                or (pools is not None and node.pool not in pools)
-            ):
-                continue
-            spot = _place_in(job.demand, device, promise.hold.returned(node))
-            if spot is not None:
+        roomy = self._with_room(job.demand, device, pools)
+        length = self._situation.estimates.of(job, device) if roomy else None
+        for promise, node, spot in roomy if length else ():
+            if length and self._in_time(promise, length.ninety):
                 self._squeeze(promise, node, job.demand, spot)
                 return spot
         return None
+
+    def may_pass(self, demand: Demand, device: str, pools: Collection[str] | None) -> bool:
+        """Whether a job that is short enough could run on what is held for another."""
+        return bool(self._with_room(demand, device, pools))
+
+    def _with_room(
+        self, demand: Demand, device: str, pools: Collection[str] | None
+    ) -> list[tuple[Promise, Node, Spot]]:
+        found = []
+        for promise in self.kept.values():
+            node = self._board.node(promise.reservation.spot.node)
+            if node is None or (pools is not None and node.pool not in pools) or not self._in_time(promise, 0.0):
+                continue
+            spot = _place_in(demand, device, promise.hold.returned(node))
+            if spot is not None:
+                found.append((promise, node, spot))
+        return found
 
     def _in_time(self, promise: Promise, seconds: float) -> bool:
         promised, slip = promise.reservation.starts_at, self._situation.policy.slip_seconds

@@ -1,6 +1,6 @@
 """What the planner is told, and what it answers. Pure; times are seconds since 1970, by the database's clock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,6 +91,31 @@ class LimitsOnly:
         return Span(0.0, left, left)
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A user's queued jobs of one class."""
+
+    team: int
+    user: int
+    priority: int
+    oldest_at: float  # when the one was queued that waits longest
+
+
+class Unread(Protocol):
+    """The queue, of which a plan reads what may come next. Its answers are those of the whole queue."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """All that have jobs, and maybe others."""
+
+    @property
+    def demands(self) -> Mapping[int, Collection[Demand]]:
+        """By team all that its jobs ask for, and maybe more."""
+
+    def read(self, lanes: Sequence[Lane], /) -> Sequence[Candidate]:
+        """Of these lanes the first jobs of each demand, without those in ``Situation.queue``."""
+
+
 @dataclass(frozen=True)
 class Situation:
     """All that a plan is made of."""
@@ -103,6 +128,7 @@ class Situation:
     shares: Shares = NO_SHARES
     policy: Policy = DEFAULT_POLICY
     estimates: Estimates = field(default_factory=LimitsOnly)
+    unread: Unread | None = None  # more of the queue
 
 
 @dataclass(frozen=True, slots=True)

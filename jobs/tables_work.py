@@ -12,6 +12,8 @@ from stoker.jobs.tables_content import CodeSnapshot, Dataset
 from stoker.jobs.tables_fleet import Device, Incarnation, Worker
 from stoker.jobs.tables_people import Team, User
 
+READY = text("state = 'queued' AND NOT held AND cancel_requested_at IS NULL")
+
 
 def _one_of(column: str, values: type[State] | type[AttemptState] | type[Outcome]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
@@ -34,8 +36,12 @@ class Job(Base):
             "shape",
             "own_order",
             "number",
-            postgresql_where=text("state = 'queued' AND NOT held AND cancel_requested_at IS NULL"),
+            postgresql_where=READY,
         ),
+        Index(
+            "ix_jobs_lanes", "team_id", "owner_id", "priority", "queued_at", postgresql_where=READY
+        ),  # stoker.jobs.lanes
+        Index("ix_jobs_shapes", "shape", "team_id", postgresql_where=READY),
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
         Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),

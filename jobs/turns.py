@@ -6,14 +6,14 @@ jobs their own order, then the lowest number.
 """
 
 import heapq
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
+from operator import attrgetter, itemgetter
 
 from stoker.jobs.fit import Demand
 from stoker.jobs.ledger import Ledger
 from stoker.jobs.policy import Policy
-from stoker.jobs.situation import HIGH, LOW, URGENT, Candidate, Reservation, Situation
+from stoker.jobs.situation import HIGH, LOW, URGENT, Candidate, Lane, Reservation, Situation
 
 Key = tuple[int, int, int, int]  # team, user, priority, and which demand: such jobs keep their order
 Turn = tuple[int, int, int, float, int]  # guaranteed first; class; holders of reservations first; share; number
@@ -23,16 +23,15 @@ OWN_ORDER = attrgetter("own_order", "number")
 
 def standing(job: Candidate, now: float, policy: Policy) -> int:
     """The class of priority in which a job goes: its own, and one higher for each time that it waited long."""
-    if job.priority >= HIGH:
-        return job.priority
-    return min(HIGH, job.priority + int((now - job.queued_at) // policy.raise_seconds))
+    return raised(job.priority, now - job.queued_at, policy)
 
 
-@dataclass(slots=True)
-class Lane:
-    """A team's jobs of one class: for each user the first of each key, as heaps."""
+def raised(priority: int, waited_seconds: float, policy: Policy) -> int:
+    """A class, after so long a wait."""
+    return priority if priority >= HIGH else min(HIGH, priority + int(waited_seconds // policy.raise_seconds))
 
-    users: dict[int, list[Head]]
+
+Users = dict[int, list[Head]]  # of a team and class: for each user the first job of each key, as heaps
 
 
 class Line:
@@ -40,12 +39,14 @@ class Line:
 
     def __init__(self, situation: Situation, ledger: Ledger, guaranteed: Callable[[Candidate], bool]) -> None:
         """``guaranteed`` says whether a job would stay within its team's guarantee."""
-        self._now, self._policy = situation.now, situation.policy
+        self._situation, self._now, self._policy = situation, situation.now, situation.policy
         self._ledger, self._guaranteed = ledger, guaranteed
+        self.emptied = 0  # how often the last of a user's jobs of a class was taken or skipped
         self._demands: dict[Demand, int] = {}
         self._known: dict[int, int] = {}  # by identity: hashing a demand is slow, and most are shared
         self._rest: dict[Key, list[Candidate]] = {}  # the first one last
-        self._lanes: dict[int, list[Lane]] = {}
+        self._classes: dict[int, list[Users]] = {}  # by team: low to urgent
+        self._unread: dict[int, list[tuple[int, Lane]]] = {}  # by team, the class in which it may go at most, falling
         self._best: dict[int, tuple[Turn, Candidate] | None] = {}
         self._holders: dict[int, tuple[Candidate, Reservation]] = {}
         held = {reservation.number: reservation for reservation in situation.reservations}
@@ -57,6 +58,12 @@ class Line:
         for key, jobs in self._rest.items():
             jobs.sort(key=OWN_ORDER, reverse=True)
             self._enter(key)
+        for lane in situation.unread.lanes if situation.unread else ():
+            highest = raised(lane.priority, self._now - lane.oldest_at, self._policy)
+            self._unread.setdefault(lane.team, []).append((highest, lane))
+            self._open(lane.team)
+        for lanes in self._unread.values():
+            lanes.sort(key=itemgetter(0), reverse=True)
 
     def key(self, job: Candidate) -> Key:
         """What jobs have in common that never pass each other."""
@@ -65,14 +72,15 @@ class Line:
             demand = self._known[id(job.demand)] = self._demands.setdefault(job.demand, len(self._demands))
         return (job.team, job.user, job.priority, demand)
 
+    def _open(self, team: int) -> list[Users]:
+        return self._classes.setdefault(team, [{} for _ in range(URGENT + 1)])
+
     def _enter(self, key: Key) -> None:
         """The first job of a key takes its place in the line."""
         if rest := self._rest[key]:
             job = rest[-1]
-            if (lanes := self._lanes.get(job.team)) is None:
-                lanes = self._lanes[job.team] = [Lane({}) for _ in range(URGENT + 1)]
-            heads = lanes[standing(job, self._now, self._policy)].users.setdefault(job.user, [])
-            heapq.heappush(heads, (job.own_order, job.number, key))
+            users = (self._classes.get(job.team) or self._open(job.team))[standing(job, self._now, self._policy)]
+            heapq.heappush(users.setdefault(job.user, []), (job.own_order, job.number, key))
             self._best.pop(job.team, None)
 
     @property
@@ -81,23 +89,81 @@ class Line:
         return self._holders.keys()
 
     @property
-    def demands(self) -> Collection[Demand]:
-        """All that is asked for."""
-        return self._demands.keys()
+    def highest(self) -> dict[int, int]:
+        """The teams that may have jobs in the line, and the highest class of these."""
+        found = {}
+        for team, classes in self._classes.items():
+            unread = self._unread.get(team)
+            least = unread[0][0] if unread else LOW - 1
+            read = (level for level in range(URGENT, least, -1) if classes[level])
+            if (level := next(read, least)) >= LOW:
+                found[team] = level
+        return found
+
+    def demands(self, team: int) -> Collection[Demand]:
+        """All that a team's jobs ask for, and maybe more."""
+        unread = self._situation.unread
+        return {*self._read_demands.get(team, ()), *(unread.demands.get(team, ()) if unread else ())}
+
+    @cached_property
+    def _read_demands(self) -> dict[int, set[Demand]]:
+        found: dict[int, set[Demand]] = {}
+        for job in self._situation.queue:
+            found.setdefault(job.team, set()).add(job.demand)
+        return found
+
+    def drop(self, team: int) -> None:
+        """No job of a team can get anything any more."""
+        del self._classes[team]
+        self._unread.pop(team, None)
+        self._best.pop(team, None)
 
     def next(self) -> Candidate | None:
         """The job whose turn it is; None: no more."""
-        turns = [found for team in self._lanes if (found := self._first(team)) is not None]
+        self._read()
+        turns = [found for team in self._classes if (found := self._first(team)) is not None]
         turns += [(self._turn(job, reservation), job) for job, reservation in self._holders.values()]
         return min(turns, key=lambda found: found[0])[1] if turns else None
+
+    def _read(self) -> None:
+        """Read the lanes in which the first job of a team may be."""
+        unread = self._situation.unread
+        while unread and (due := [lane for team in self._unread if team not in self._best for lane in self._due(team)]):
+            found: dict[Key, list[Candidate]] = {}
+            for job in unread.read(due):
+                found.setdefault(self.key(job), []).append(job)
+            for key, jobs in found.items():
+                self._add(key, jobs)
+            for lane in due:
+                self._unread[lane.team] = [one for one in self._unread[lane.team] if one[1] is not lane]
+            self.emptied += 1
+
+    def _due(self, team: int) -> list[Lane]:
+        """The lanes to be read before the first job of a team is known: of the highest class and the first user."""
+        ahead = self._unread[team]
+        for level in range(URGENT, LOW - 1, -1):
+            lanes = [lane for highest, lane in ahead if highest >= level]
+            users = {lane.user for lane in lanes}.union(self._classes[team][level])
+            if users:
+                least = min(map(self._ledger.user_share, users))
+                return [lane for lane in lanes if self._ledger.user_share(lane.user) == least]
+        return []
+
+    def _add(self, key: Key, jobs: Sequence[Candidate]) -> None:
+        rest = self._rest.setdefault(key, [])
+        if rest:
+            self._leave(rest[-1])
+        rest.extend(jobs)
+        rest.sort(key=OWN_ORDER, reverse=True)
+        self._enter(key)
 
     def _first(self, team: int) -> tuple[Turn, Candidate] | None:
         if team not in self._best:
             self._best[team] = None
-            for lane in reversed(self._lanes[team]):
-                if lane.users:
-                    user = min(lane.users, key=lambda user: (self._ledger.user_share(user), lane.users[user][0]))
-                    job = self._rest[lane.users[user][0][2]][-1]
+            for users in reversed(self._classes[team]):
+                if users:
+                    user = min(users, key=lambda user: (self._ledger.user_share(user), users[user][0]))
+                    job = self._rest[users[user][0][2]][-1]
                     self._best[team] = (self._turn(job, None), job)
                     break
         return self._best[team]
@@ -136,21 +202,16 @@ class Line:
     def release(self, number: int) -> None:
         """A reservation has lapsed: its holder takes its turn like everybody else."""
         job, _ = self._holders.pop(number)
-        key = self.key(job)
-        rest = self._rest.setdefault(key, [])
-        if rest:
-            self._leave(rest[-1])
-        rest.append(job)
-        rest.sort(key=OWN_ORDER, reverse=True)
-        self._enter(key)
+        self._add(self.key(job), [job])
 
     def _leave(self, job: Candidate) -> Key:
         key = self.key(job)
-        lane = self._lanes[job.team][standing(job, self._now, self._policy)]
-        heads = lane.users[job.user]
+        users = self._classes[job.team][standing(job, self._now, self._policy)]
+        heads = users[job.user]
         heads.remove((job.own_order, job.number, key))
         heapq.heapify(heads)
         if not heads:
-            del lane.users[job.user]
+            del users[job.user]
+            self.emptied += 1
         self._best.pop(job.team, None)
         return key

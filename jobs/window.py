@@ -19,34 +19,34 @@ DEMANDS_KEPT = 10_000
 
 # The first job of each key leads to the next key, so a million jobs of a thousand keys are a thousand steps down
 # the index. Written as text: with parameters PostgreSQL could not tell that the partial index serves.
-_READY = "state = 'queued' AND NOT held AND cancel_requested_at IS NULL"
-_COLUMNS = """number, team_id, owner_id, priority, shape, own_order,
+READY = "state = 'queued' AND NOT held AND cancel_requested_at IS NULL"
+COLUMNS = """number, team_id, owner_id, priority, shape, own_order,
     extract(epoch FROM queued_at)::float8 AS queued_at, (spec->>'time_limit')::float8 AS time_limit,
     coalesce('#' || dataset_id, spec->'train'->>'dataset') AS data"""
 WINDOW_SQL = f"""
 WITH RECURSIVE keys AS (
-    (SELECT team_id, owner_id, priority, shape FROM jobs WHERE {_READY}
+    (SELECT team_id, owner_id, priority, shape FROM jobs WHERE {READY}
      ORDER BY team_id, owner_id, priority, shape LIMIT 1)
     UNION ALL
     SELECT following.* FROM keys CROSS JOIN LATERAL (
         SELECT team_id, owner_id, priority, shape FROM jobs
-        WHERE {_READY} AND (team_id, owner_id, priority, shape)
+        WHERE {READY} AND (team_id, owner_id, priority, shape)
             > (keys.team_id, keys.owner_id, keys.priority, keys.shape)
         ORDER BY team_id, owner_id, priority, shape LIMIT 1
     ) following
 )
 SELECT ready.* FROM keys CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} FROM jobs
-    WHERE {_READY} AND (not_before IS NULL OR not_before <= now())
+    SELECT {COLUMNS} FROM jobs
+    WHERE {READY} AND (not_before IS NULL OR not_before <= now())
         AND team_id = keys.team_id AND owner_id = keys.owner_id AND priority = keys.priority AND shape = keys.shape
     ORDER BY own_order, number LIMIT :rows
 ) ready
 """  # noqa: S608 - constants
-_HOLDERS = text(f"""
-SELECT {_COLUMNS} FROM jobs
-WHERE {_READY} AND (not_before IS NULL OR not_before <= now())
+HOLDERS_SQL = f"""
+SELECT {COLUMNS} FROM jobs
+WHERE {READY} AND (not_before IS NULL OR not_before <= now())
     AND number IN (SELECT job_number FROM reservations)
-""")  # noqa: S608 - constants
+"""  # noqa: S608 - constants
 
 
 def demand_of(resources: dict[str, Any], machine: str | None = None, team: int | None = None) -> Demand:
@@ -104,17 +104,25 @@ def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None 
     window and whole queue give the same placements, however small the window.
     """
     rows = session.execute(text(WINDOW_SQL), {"rows": depth + 1}).all()
-    held = {row.number: row for row in session.execute(_HOLDERS)}
-    keys = [list(group) for _, group in groupby(rows, key=itemgetter(1, 2, 3, 4))]  # by place: names take as long again
-    known = (demands or Demands()).find(session, [*(jobs[0] for jobs in keys), *held.values()])
+    holders = session.execute(text(HOLDERS_SQL)).all()
+    known = (demands or Demands()).find(session, [*rows, *holders])
+    found = candidates(rows, known, depth)
+    read = {job.number for job in found}
+    return found + [job for job in candidates(holders, known, len(holders)) if job.number not in read]
+
+
+def candidates(
+    rows: Iterable[Sequence[Any]], known: Mapping[tuple[bytes, int], Demand], depth: int = 1
+) -> list[Candidate]:
+    """Jobs as they were read, those of one user, priority and shape together: the first ``depth``, and whether there
+    are more.
+    """
     found: list[Candidate] = []
-    for jobs in keys:
-        for place, row in enumerate(jobs[:depth]):
-            held.pop(row[0], None)
-            found.append(_candidate(row, known, more=place == depth - 1 and len(jobs) > depth))
-    return found + [_candidate(row, known, more=False) for row in held.values()]
-
-
-def _candidate(row: Sequence[Any], known: dict[tuple[bytes, int], Demand], *, more: bool) -> Candidate:
-    number, team, user, priority, like, own_order, queued_at, limit, data = row
-    return Candidate(number, priority, known[like, team], team, user, own_order, queued_at, data, limit, more)
+    for (team, user, priority, like), group in groupby(rows, key=itemgetter(1, 2, 3, 4)):  # names take as long again
+        jobs, demand = list(group), known[like, team]
+        last = depth - 1 if len(jobs) > depth else depth
+        for place, (number, _, _, _, _, own_order, queued_at, limit, data) in enumerate(jobs[:depth]):
+            found.append(
+                Candidate(number, priority, demand, team, user, own_order, queued_at, data, limit, place == last)
+            )
+    return found

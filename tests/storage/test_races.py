@@ -1,10 +1,9 @@
 """What users do while a dispatcher, a worker or a sweep is at the same job."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,14 +15,16 @@ from stoker.jobs.blobs import store
 from stoker.jobs.collect import collect
 from stoker.jobs.dispatch import dispatch
 from stoker.jobs.failures import Failure
+from stoker.jobs.lanes import Lanes
 from stoker.jobs.leases import renew, return_unclaimed
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Blob, Checkpoint, Chunk, Job, Lease, Worker
 from stoker.jobs.records import Batch, add_checkpoint, best_checkpoints, report_damaged, write_batch
+from stoker.jobs.situation import Candidate, Lane
 from stoker.jobs.steering import ParentFailed, retry, set_held
 from stoker.jobs.submissions import cancel
 from stoker.jobs.sweep import Contact, sweep
-from stoker.jobs.window import WINDOW, queue_window
+from stoker.jobs.window import WINDOW
 from stoker.settings import Settings
 from tests.support.queue import Queue
 from tests.support.waiting import wait_for
@@ -73,13 +74,14 @@ def test_a_hold_or_a_cancel_during_a_pass_is_kept_and_hinders_nobody(
     queue.worker()
     held, cancelled, other = queue.submit(), queue.submit(), queue.submit()
 
-    def meanwhile(session: Session, *given: Any) -> list[object]:
-        found = queue_window(session, *given)
+    def meanwhile(lanes: Lanes, due: Sequence[Lane]) -> list[Candidate]:
+        found = read(lanes, due)
         in_a_transaction(queue, lambda s, n: set_held(s, n, True, actor="ada"), held)
         in_a_transaction(queue, lambda s, n: cancel(s, n, actor="ada"), cancelled)
-        return list(found)
+        return found
 
-    monkeypatch.setattr("stoker.jobs.dispatch.queue_window", meanwhile)
+    read = Lanes.read
+    monkeypatch.setattr(Lanes, "read", meanwhile)
     assert [outgoing.job_number for outgoing in queue.dispatch()] == [other]
     assert (queue.job(held).state, queue.job(cancelled).state) == ("queued", "cancelled")
 

@@ -13,6 +13,7 @@ from stoker.jobs.capacity import live_fleet
 from stoker.jobs.decisions import make_room
 from stoker.jobs.dispatch import Means, dispatch, read_situation
 from stoker.jobs.fleet import OfferedDevice
+from stoker.jobs.lanes import LANES_SQL, SHAPES_SQL
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Device, Event, Job, Pool, Reservation, Usage, Worker
 from stoker.jobs.placement import LeastLoss
@@ -130,6 +131,17 @@ def test_the_window_is_read_by_index_alone(queue: Queue) -> None:
         shown = "\n".join(str(row[0]) for row in rows)
     assert shown.count("using ix_jobs_turn") == 3
     assert "Sort" not in shown
+
+
+def test_a_pass_finds_what_there_is_by_index_alone(queue: Queue) -> None:
+    submit_for(queue, [queue.user_id], 30)
+    with queue.factory() as session:
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        session.execute(text("SET LOCAL enable_sort = off"))
+        for read, index in ((LANES_SQL, "ix_jobs_lanes"), (SHAPES_SQL, "ix_jobs_shapes")):
+            shown = "\n".join(str(row[0]) for row in session.execute(text(f"EXPLAIN {read}")))
+            assert shown.count(f"using {index}") == 2
+            assert "Sort" not in shown
 
 
 def test_dispatchers_at_once_promise_nothing_twice_whatever_else_happens(queue: Queue) -> None:
