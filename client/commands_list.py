@@ -103,6 +103,11 @@ def workers(json_wanted: bool) -> None:
     columns = ("WORKER", "STATE", "HOST", "CPUS", "MEMORY", "ATTEMPTS", "DEVICES", "JOBS", "SEEN")
     print_table(columns, [_worker_row(item) for item in items])
     for item in items:
+        if item["state"] == "other_version":
+            told = (
+                f"runs Stoker {item['version']}, protocol {item['protocol']}, not that of the server: it gets no jobs"
+            )
+            click.echo(safe(f"{item['name']}: {told}"))
         if notice := item.get("notice"):  # not told by older servers
             click.echo(safe(f"{item['name']}: {notice}"))
 

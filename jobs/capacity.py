@@ -12,6 +12,7 @@ from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.mix import MOVED, Mix, Shape, shape_of
 from stoker.jobs.models import Allocation, Attempt, Device, Incarnation, Job, Lease, Pool, Worker, WorkerData
 from stoker.jobs.placement import LeastLoss
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.window import demand_of
 
 WHOLE_MILLI = 1000  # of a device
@@ -61,21 +62,27 @@ def recent_shapes(session: Session) -> dict[Shape, float]:
     return counts
 
 
-_LIVE = (
-    select(Incarnation.worker_id)
-    .join(Lease, Lease.holder_id == Incarnation.id)
-    .where(Incarnation.closed_at.is_(None), Lease.expires_at > func.clock_timestamp())
-)
-_READY = and_(
-    Worker.id.in_(_LIVE),
-    Worker.draining.is_(False),
-    or_(Worker.suspect_until.is_(None), Worker.suspect_until <= func.now()),
-)
+def _taking(spoken: ColumnElement[bool]) -> ColumnElement[bool]:
+    live = (
+        select(Incarnation.worker_id)
+        .join(Lease, Lease.holder_id == Incarnation.id)
+        .where(Incarnation.closed_at.is_(None), Lease.expires_at > func.clock_timestamp(), spoken)
+    )
+    ready = or_(Worker.suspect_until.is_(None), Worker.suspect_until <= func.now())
+    return and_(Worker.id.in_(live), Worker.draining.is_(False), ready)
+
+
+_OURS, _OTHERS = _taking(Incarnation.protocol == PROTOCOL), _taking(Incarnation.protocol != PROTOCOL)
 
 
 def live_fleet(session: Session) -> list[Node]:
-    """The workers that take new jobs now: live, not draining, not suspect."""
-    return _nodes(session, _READY)
+    """The workers that take new jobs now: live, not draining, not suspect, and of our own protocol."""
+    return _nodes(session, _OURS)
+
+
+def other_fleet(session: Session) -> list[Node]:
+    """The workers that would take new jobs if their Stoker spoke our protocol."""
+    return _nodes(session, _OTHERS)
 
 
 def known_fleet(session: Session) -> list[Node]:

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
-from stoker.jobs.capacity import live_fleet
+from stoker.jobs.capacity import live_fleet, other_fleet
 from stoker.jobs.decisions import keep_reservations, make_room, place
 from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
 from stoker.jobs.lanes import Lanes
@@ -20,7 +20,7 @@ from stoker.jobs.policy import DEFAULT_POLICY, Policy
 from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
 from stoker.jobs.situation import Candidate, Situation, Unread
-from stoker.jobs.waits import why_not
+from stoker.jobs.waits import or_other_version, why_not
 from stoker.jobs.window import WINDOW, Demands, demand_of
 
 _WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
@@ -115,4 +115,5 @@ def _reason(session: Session, job: Job) -> Reason:
         return BACKING_OFF
     if broker_down(session):
         return BROKER_DOWN
-    return why_not(demand_of(job.spec["resources"], job.pinned_machine), live_fleet(session))
+    demand, fleet = demand_of(job.spec["resources"], job.pinned_machine), live_fleet(session)
+    return or_other_version(why_not(demand, fleet), demand, fleet, other_fleet(session))

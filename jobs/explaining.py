@@ -1,6 +1,6 @@
 """What a job waits for, in full, and the queue as a whole."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.accounts import Caller
+from stoker.jobs.capacity import other_fleet
 from stoker.jobs.changes import refuse_urgent
 from stoker.jobs.dispatch import explain
 from stoker.jobs.durations import running_durations
@@ -23,6 +24,7 @@ from stoker.jobs.situation import Candidate, Situation
 from stoker.jobs.spec import PRIORITIES, JobSpec
 from stoker.jobs.told import PastError, past_error
 from stoker.jobs.visibility import visible
+from stoker.jobs.waits import or_other_version
 from stoker.jobs.window import demand_of
 
 _PRIORITY_NAMES = {level: name for name, level in PRIORITIES.items()}
@@ -89,7 +91,7 @@ def why(session: Session, job: Job, foresight: Foresight) -> Why:
     if state is State.WAITING:
         return _waits_for_parents(session, job)
     reason = explain(session, job)
-    if reason is not None and reason.code in {"held", "backing_off", BROKER_DOWN.code}:
+    if reason is not None and reason.code in {"held", "backing_off", BROKER_DOWN.code, "other_version"}:
         return Why(reason.code, reason.sentence)
     found = foresight.look(session).prospects(session, [job.number])
     if found:
@@ -98,7 +100,7 @@ def why(session: Session, job: Job, foresight: Foresight) -> Why:
 
 
 def _why(prospect: Prospect) -> Why:
-    known = None if prospect.reason.code == "no_worker" else prospect.expected
+    known = None if prospect.reason.code in {"no_worker", "other_version"} else prospect.expected
     return Why(
         prospect.reason.code,
         prospect.reason.sentence,
@@ -143,6 +145,11 @@ def read_queue(session: Session, caller: Caller, foresight: Foresight, limit: in
     )
     apart = or_(Job.state == State.WAITING, Job.held, Job.not_before > func.now())
     apart_too = statement.where(Job.state.in_([State.WAITING, State.QUEUED]), apart).order_by(Job.number).limit(limit)
+    fleet, other = look.situation.fleet, other_fleet(session)
+    for job in look.situation.queue if other else ():
+        if (found := prospects.get(job.number)) is not None:
+            reason = or_other_version(found.reason, job.demand, fleet, other)
+            prospects[job.number] = replace(found, reason=reason)
     rows = [*session.execute(statement.where(Job.number.in_(prospects))), *session.execute(apart_too)]
     items = [
         QueueItem(

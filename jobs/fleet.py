@@ -14,6 +14,7 @@ from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import AttemptState, Outcome
 from stoker.jobs.models import Attempt, Device, Incarnation, Lease, Pool, Worker
 from stoker.jobs.moves import add_event, notify
+from stoker.jobs.protocol import PROTOCOL
 
 DISPATCH_LOCK = 0x53544F4B45  # the advisory lock under which capacity is promised
 
@@ -53,6 +54,7 @@ class Identity:
     pid: int
     process_started: float  # seconds since boot
     version: str
+    protocol: int = PROTOCOL
 
 
 class NameTaken(Conflict):
@@ -82,7 +84,7 @@ def holder(session: Session, name: str) -> tuple[Identity, bool] | None:
     if row is None:
         return None
     found, live = row
-    identity = Identity(found.id, found.host, found.boot_id, found.pid, found.process_started, found.version)
+    identity = Identity(*(getattr(found, name) for name in Identity.__slots__))
     return identity, bool(live)
 
 
@@ -106,7 +108,7 @@ def register(
     session.execute(insert(Incarnation).values(worker_id=worker, **_columns(identity)))
     expires = func.clock_timestamp() + timedelta(seconds=lease_seconds)
     session.execute(insert(Lease).values(holder_id=identity.id, incarnation_id=identity.id, expires_at=expires))
-    reason = f"pid {identity.pid} on {identity.host}, version {identity.version}"
+    reason = f"pid {identity.pid} on {identity.host}, version {identity.version}, protocol {identity.protocol}"
     add_event(session, "worker_registered", actor="worker", reason=reason, worker=worker)
     notify(session)
 

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from stoker.jobs.capacity import live_fleet
+from stoker.jobs.capacity import live_fleet, other_fleet
 from stoker.jobs.leases import broker_down
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Attempt, Device, Incarnation, Job, Lease, Team, Worker
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS
-from stoker.jobs.waits import why_not
+from stoker.jobs.waits import or_other_version, why_not
 from stoker.jobs.window import demand_of
 
 RECENT = timedelta(hours=1)
@@ -87,11 +87,12 @@ def _queue(session: Session) -> dict[tuple[str, str], int]:
     )
     statement = select(*waiting.c, func.count()).group_by(*waiting.c)
     found: Counter[tuple[str, str]] = Counter()
-    down, fleet = broker_down(session), live_fleet(session)
+    down, fleet, other = broker_down(session), live_fleet(session), other_fleet(session)
     rows: Sequence[Any] = session.execute(statement).all()
     for team, known, asked, machine, count in rows:
-        code = known or (BROKER_DOWN if down else why_not(demand_of(asked, machine), fleet)).code
-        found[team, code] += count
+        demand = demand_of(asked, machine)
+        reason = BROKER_DOWN if down else or_other_version(why_not(demand, fleet), demand, fleet, other)
+        found[team, known or reason.code] += count
     return dict(found)
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused
+from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused, OtherVersion
 from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, PLACE, AttemptState, Move, State
 from stoker.jobs.models import Attempt, Event, Job
 from stoker.jobs.outbox import leave_notices
+from stoker.jobs.protocol import PROTOCOL
 
 WAKE = "stoker_wake"  # NOTIFY channels: the dispatcher should look,
 REQUEST = "stoker_request"  # a worker should look at the requests for this attempt,
@@ -47,9 +48,9 @@ def apply(
 
     A caller that acts for an attempt has locked it with ``hold_attempt`` in this transaction.
 
-    Raises JobNotFound or MoveRefused; the row is then untouched.
+    Raises JobNotFound or MoveRefused (OtherVersion: newer code has accepted the job); the row is then untouched.
     """
-    statement = update(Job).where(Job.number == number, Job.state.in_(move.sources))
+    statement = update(Job).where(Job.number == number, Job.state.in_(move.sources), Job.protocol <= PROTOCOL)
     if move in FORBIDDEN_BY_CANCEL:
         statement = statement.where(Job.cancel_requested_at.is_(None))
     if move is PLACE:  # the plan was made from what was committed before
@@ -77,9 +78,12 @@ def _stamps(move: Move) -> dict[str, Any]:
 
 
 def _refusal(session: Session, move: Move, number: int) -> Exception:
-    state = session.scalar(select(Job.state).where(Job.number == number))
-    if state is None:
+    row = session.execute(select(Job.state, Job.protocol).where(Job.number == number)).one_or_none()
+    if row is None:
         return JobNotFound(number)
+    state, protocol = row
+    if protocol > PROTOCOL:
+        return OtherVersion(number, move.name, state)
     return (AlreadyFinal if state in FINAL else MoveRefused)(number, move.name, state)
 
 

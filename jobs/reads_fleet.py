@@ -12,9 +12,10 @@ from stoker.jobs.accounts import Caller
 from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.models import Attempt, Device, Incarnation, Job, Lease, Worker
 from stoker.jobs.pages import Page, cursor, position
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.visibility import visible
 
-WorkerState = Literal["live", "suspect", "draining", "lost"]
+WorkerState = Literal["live", "suspect", "draining", "other_version", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class WorkerView:
     jobs: list[int]  # only those that the caller may see
     last_seen_at: datetime
     version: str | None
+    protocol: int | None  # only workers that speak the server's own get jobs
     notice: str  # such as that jobs are not confined there; empty: nothing to say
 
 
@@ -65,7 +67,7 @@ def list_workers(session: Session, caller: Caller, limit: int, after: str | None
     shown = [row[0].id for row in rows[:limit]]
     devices, jobs = _devices(session, shown), _jobs(session, caller, shown)
     items = [
-        _view(worker, start, _state(worker, live, suspect), devices[worker.id], jobs[worker.id])
+        _view(worker, start, _state(worker, start, live, suspect), devices[worker.id], jobs[worker.id])
         for worker, start, live, suspect in rows[:limit]
     ]
     return Page(items, cursor("worker", shown[-1]) if len(rows) > limit else None)
@@ -82,9 +84,11 @@ def running_on(session: Session, worker: str) -> list[int]:
     return list(session.scalars(statement))
 
 
-def _state(worker: Worker, live: bool | None, suspect: bool | None) -> WorkerState:
-    if not live:
+def _state(worker: Worker, start: Incarnation | None, live: bool | None, suspect: bool | None) -> WorkerState:
+    if not live or start is None:
         return "lost"
+    if start.protocol != PROTOCOL:
+        return "other_version"
     if worker.draining:
         return "draining"
     return "suspect" if suspect else "live"
@@ -136,5 +140,6 @@ def _view(
         jobs=jobs,
         last_seen_at=worker.last_seen_at,
         version=start.version if start else None,
+        protocol=start.protocol if start else None,
         notice=worker.notice,
     )

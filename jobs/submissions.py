@@ -12,6 +12,7 @@ from stoker.jobs.lifecycle import CANCEL, FINAL, AttemptState, Outcome, State
 from stoker.jobs.models import Dependency, IdempotencyKey, Job, JobDataset, User
 from stoker.jobs.moves import REQUEST, add_event, apply, lock_live, notify
 from stoker.jobs.pins import pin
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.spec import PRIORITIES, JobSpec
 from stoker.jobs.window import shape
@@ -47,6 +48,7 @@ def add_job(
         shape=shape(document["resources"]),
         dataset_id=pins.dataset_id,
         code_sha256=pins.code_sha256,
+        protocol=PROTOCOL,
         state=State.WAITING if parents else State.QUEUED,
         queued_at=None if parents else func.now(),
     )

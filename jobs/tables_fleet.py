@@ -52,6 +52,7 @@ class Incarnation(Base):
     pid: Mapped[int]
     process_started: Mapped[float]  # seconds since boot
     version: Mapped[str]
+    protocol: Mapped[int] = mapped_column(server_default="1")  # jobs.protocol.PROTOCOL of its code
     started_at: Mapped[Now]
     closed_at: Mapped[Time | None]
     closed_reason: Mapped[str | None]

@@ -61,6 +61,7 @@ class Job(Base):
     shape: Mapped[bytes] = mapped_column(LargeBinary)  # digest of what the planner looks at: equal shapes fit alike
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey(Dataset.id), index=True)  # pinned at submit
     code_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)  # of a script or notebook
+    protocol: Mapped[int] = mapped_column(server_default="1")  # jobs.protocol.PROTOCOL of the code that accepted it
     state: Mapped[str]
     held: Mapped[bool] = mapped_column(server_default="false")
     not_before: Mapped[Time | None]  # back-off

@@ -55,6 +55,22 @@ def _room(node: Node) -> tuple[int, int, int, int]:
     return (-gpus, -node.cpus_free_milli, -node.memory_free_bytes, node.id)
 
 
+def or_other_version(reason: Reason, demand: Demand, own: Collection[Node], other: Collection[Node]) -> Reason:
+    """The reason, or that a worker of another protocol would do: one that could start it now, or alone ever could."""
+    if reason is NEXT or not other:
+        return reason
+    if reason is NO_WORKER:
+        return Reason(
+            "other_version", "the workers that are live speak another protocol than this server; upgrade them"
+        )
+    alone = never(demand, own) is not None and never(demand, other) is None
+    if not alone and why_not(demand, other) is not NEXT:
+        return reason
+    able = next((node for node in other if never(demand, [node]) is None), None)
+    name = able.name if able else "one"
+    return Reason("other_version", f"{name} could run it, but speaks another protocol than this server; upgrade it")
+
+
 def never(demand: Demand, known: Iterable[Node]) -> Reason | None:
     """Why no known worker could ever run a job, even when empty; None when one could, or none is known."""
     reason = why_not(demand, kinds_of(known))

@@ -10,6 +10,7 @@ StokerError
 │   └── JobNotFound
 ├── Conflict                409
 │   ├── MoveRefused              the job's state does not allow it
+│   │   └── OtherVersion         newer code has accepted the job than would move it
 │   └── KeyReused                one Idempotency-Key, two different bodies
 ├── TooLarge                413
 ├── DiskFull                507  the server has no room for what was sent
@@ -137,6 +138,15 @@ class AlreadyFinal(MoveRefused):
     """The job has reached a final state before the request came."""
 
     code = "already_final"
+
+
+class OtherVersion(MoveRefused):
+    """A newer Stoker accepted the job; this one might not understand all that moving it means."""
+
+    code = "other_version"
+
+    def __str__(self) -> str:
+        return f"cannot {self.move} job {self.number}: a newer Stoker accepted it; ask the upgraded API"
 
 
 class KeyReused(Conflict):

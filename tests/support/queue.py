@@ -16,6 +16,7 @@ from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
 from stoker.jobs.leases import record_send
 from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.models import Attempt, Device, Event, Job, Lease, Team, TeamQuota, User, Worker
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.submissions import add_job
 
@@ -76,9 +77,10 @@ class Queue:
         cpus: int = 4,
         devices: tuple[OfferedDevice, ...] = (),
         lease_seconds: float = LEASE,
+        protocol: int = PROTOCOL,
     ) -> UUID:
         """Register a start of a worker; returns its incarnation."""
-        identity = Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "test")
+        identity = Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "test", protocol)
         offer = Offer(name, cpus * 1000, 8 * 10**9, 16, "cpu-x", devices)
         with self.factory() as session:
             register(session, offer, identity, lease_seconds)
