@@ -10,17 +10,17 @@ from types import FrameType
 
 import uvicorn
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from stoker.api.app import create_app
 from stoker.api.services import Services
 from stoker.errors import SettingInvalid, StackError, StokerError, Unavailable
 from stoker.jobs.courier import Courier
-from stoker.jobs.database import connect, refusal, sessions
+from stoker.jobs.database import connect, refusal, refuse_other_schema, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.models import User
 from stoker.log import Events, configure
-from stoker.messages.app import app_from, send
+from stoker.messages.app import app_from, refuse_broker, send
 from stoker.settings import Settings, load
 
 BACKLOG = 512
@@ -53,23 +53,25 @@ def listen(settings: Settings) -> socket.socket:
     return bound
 
 
-def refuse_to_be_open(settings: Settings) -> None:
-    """Refuse to be reached from other hosts before there is anybody who could sign in.
+def examine(settings: Settings) -> None:
+    """Look at the database before anything is served; where only this host reaches us, it may also come up later.
 
-    Raises StackError; Unavailable where the database cannot say, SettingInvalid where it refuses the password.
+    Raises SettingInvalid: it refuses the password; OtherSchema; StackError: other hosts would reach us before there is
+    anybody who could sign in; Unavailable: it cannot say whether there is.
     """
-    if settings.database_url is None or _loopback(settings.api_host):
+    if settings.database_url is None:
         return
+    alone = _loopback(settings.api_host)
     engine = connect(settings.database_url, pool_size=1)
     try:
         with sessions(engine)() as session:
-            if session.scalars(select(User.id).limit(1)).first() is None:
+            refuse_other_schema(session)
+            if not alone and session.scalars(select(User.id).limit(1)).first() is None:
                 raise StackError(f"there are no users yet: make one before the API listens on {settings.api_host}")
-    except ProgrammingError:
-        raise StackError("the database has no tables yet: run `stoker migrate`") from None
     except SQLAlchemyError as error:
         refused = refusal(error) if isinstance(error, DBAPIError) else None
-        raise refused or Unavailable("the database (STOKER_DATABASE_URL)") from None
+        if refused or not alone:
+            raise refused or Unavailable("the database (STOKER_DATABASE_URL)") from None
     finally:
         engine.dispose()
 
@@ -85,9 +87,11 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError, Unavailable."""
     if settings.database_url is None:
         raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
-    refuse_to_be_open(settings)
+    examine(settings)
+    broker = app_from(settings)
+    refuse_broker(broker)
     engine = connect(settings.database_url, pool_size=3, application="stoker dispatcher")
-    app = create_app(settings, dispatcher=Dispatcher(engine, partial(send, using=app_from(settings)), settings))
+    app = create_app(settings, dispatcher=Dispatcher(engine, partial(send, using=broker), settings))
     services: Services = app.state.services
     courier = Courier(engine, services.carrier.carry, services.vault, settings.dispatch_seconds)
     config = uvicorn.Config(

@@ -20,6 +20,7 @@ BY_CODE = {
     "server_unreachable": UNREACHABLE,
     "unavailable": UNREACHABLE,
     "no_server": UNREACHABLE,
+    "other_schema": USAGE,
     "job_failed": FAILED,
     "job_cancelled": CANCELLED,
 }

@@ -5,10 +5,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 
-from stoker.errors import SettingInvalid, StackError
+from stoker.errors import OtherSchema, SettingInvalid, Unavailable
 
 DRIVER = "postgresql+psycopg"
 
@@ -77,17 +77,18 @@ def config(url: str) -> Config:
 def upgrade(url: str) -> None:
     """Bring the schema to the newest version; safe to call from several processes at once.
 
-    Raises StackError: the data was written by a newer Stoker.
+    Raises OtherSchema: the data was written by a newer Stoker; SettingInvalid, Unavailable: nobody is let in.
     """
-    script = ScriptDirectory.from_config(config(url))
     engine = connect(url)
     try:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as error:
+        raise refusal(error) or Unavailable("the database (STOKER_DATABASE_URL)") from None
     finally:
         engine.dispose()
-    if current and current not in {revision.revision for revision in script.walk_revisions()}:
-        raise StackError(f"the database has schema {current}, made by a newer Stoker; upgrade this one")
+    if current and _is_newer(current):
+        raise _newer(current)
     command.upgrade(config(url), "head")
 
 
@@ -96,6 +97,29 @@ def newest() -> str:
     head = ScriptDirectory.from_config(config("")).get_current_head()
     assert head is not None  # noqa: S101 - there is always a first migration
     return head
+
+
+def refuse_other_schema(session: Session) -> None:
+    """Raise OtherSchema unless the tables are those that this code works with."""
+    try:
+        found = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    except ProgrammingError:
+        found = None
+    if found is None:
+        raise OtherSchema("the database has no tables yet: run `stoker migrate`")
+    if _is_newer(found):
+        raise _newer(found)
+    if found != newest():
+        raise OtherSchema(f"the database has schema {found}, this Stoker needs {newest()}: run `stoker migrate`")
+
+
+def _is_newer(revision: str) -> bool:
+    known = ScriptDirectory.from_config(config("")).walk_revisions()
+    return revision not in {one.revision for one in known}
+
+
+def _newer(revision: str) -> OtherSchema:
+    return OtherSchema(f"the database has schema {revision}, made by a newer Stoker; upgrade this one")
 
 
 def ready(session: Session) -> bool:

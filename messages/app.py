@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
+from redis.exceptions import AuthenticationError, RedisError
 
-from stoker.errors import Unavailable
+from stoker.errors import SettingInvalid, Unavailable
 from stoker.settings import Settings
 
 if TYPE_CHECKING:  # SQLAlchemy stays out of the processes that only look: Flower, celery inspect
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # SQLAlchemy stays out of the processes that only look: Flowe
 TASK = "stoker.run"
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 SEND_TIMEOUT_SECONDS = 3.0
+SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 def make_app(broker_url: str) -> Celery:
@@ -58,6 +60,23 @@ def make_app(broker_url: str) -> Celery:
 def app_from(settings: Settings) -> Celery:
     """The app for the broker that the settings name, or for one at its usual address."""
     return make_app(settings.broker_url or DEFAULT_BROKER_URL)
+
+
+def refuse_broker(app: Celery) -> None:
+    """Raise SettingInvalid for a broker that is no Redis, or that answers and lets nobody in.
+
+    One that does not answer may come back, and is waited for.
+    """
+    setting, scheme = "STOKER_BROKER_URL", app.conf.broker_url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise SettingInvalid(setting, "is not a URL of Redis", f"write {':// or '.join(SCHEMES)}://")
+    try:
+        with app.connection_for_write() as connection:
+            connection.default_channel.client.ping()
+    except (KombuError, OSError, RedisError) as error:
+        if isinstance(error.__cause__ or error, AuthenticationError):
+            fix = "write those that it was made with"
+            raise SettingInvalid(setting, "its user or password is refused by Redis", fix) from None
 
 
 def queue_of(worker: str) -> str:

@@ -20,6 +20,7 @@ StokerError
 ├── DataDamaged                  bytes do not match their digest
 ├── ConfinementUnavailable       the kernel cannot keep a job's code inside its bounds
 └── StackError                   the embedded stack cannot start or is held by another process
+    └── OtherSchema              the database has older or newer tables than this code, or none
 
 Each class has a stable ``code`` that clients may match on and a ``status`` for HTTP. Arguments are kept raw in
 ``args``, so that an error can be rebuilt after a journey; the sentence is made in ``__str__``.
@@ -250,3 +251,9 @@ class StackError(StokerError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class OtherSchema(StackError):
+    """The database's tables are not those that this code works with; the text says what to do."""
+
+    code = "other_schema"

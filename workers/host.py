@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from stoker.jobs.fleet import Identity, OfferedDevice
 from stoker.workers import processes
 
 INSTRUCTION_SETS = ("amx_tile", "avx512f", "avx2", "avx", "asimd")  # the widest one decides which kernels torch runs
+ROOM_BYTES = 1024 * 1024  # written at start: less free than that is no room to work in
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -109,3 +111,15 @@ def is_dead(other: Identity) -> bool:
     Host names prove nothing, two machines or containers may share one; of any other holder the lease tells.
     """
     return other.boot_id == processes.namespace() and processes.started(other.pid) != other.process_started
+
+
+def refuse_home(home: Path) -> None:
+    """Raise SettingInvalid for a home in which nothing can be written: its disk is full, or somebody else's."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(bytes(ROOM_BYTES))
+            file.flush()
+    except OSError as error:
+        problem = f"{home} cannot be written: {error.strerror}"
+        raise SettingInvalid("STOKER_HOME", problem, "free space there, or name a folder of one's own") from None

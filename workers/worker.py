@@ -17,12 +17,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from stoker.errors import SettingInvalid, StackError, Unavailable
-from stoker.jobs.database import connect, refusal, sessions
+from stoker.jobs.database import connect, refusal, refuse_other_schema, sessions
 from stoker.jobs.dispatcher import Dispatcher
 from stoker.jobs.fleet import Offer
 from stoker.jobs.vault import Vault
 from stoker.log import Events
-from stoker.messages.app import make_app, queue_of, send
+from stoker.messages.app import make_app, queue_of, refuse_broker, send
 from stoker.settings import Settings
 from stoker.workers import devices, flower, fresh, host, pip, processes, tasks
 from stoker.workers.bounds import Bounds
@@ -83,37 +83,41 @@ class Worker:
     def serve(self) -> None:
         """Register, take jobs, and when asked to stop, hand them back.
 
-        Raises NameTaken, StackError, Unavailable: no database, SettingInvalid: it refuses the password.
+        Raises NameTaken, StackError, Unavailable: no database, SettingInvalid: it or Redis refuses the password, or
+        the home cannot be written, OtherSchema.
         """
+        host.refuse_home(self.settings.home)
+        app = make_app(self._broker)
+        refuse_broker(app)
+        _patiently(partial(_refuse_schema, self._url), "look")
         if self._bounds.banner:
             events.warning("confinement_incomplete", banner=self._bounds.banner)
         processes.adopt_orphans()
         self._fork_server.start()
         try:
-            self._serve()
+            self._serve(app)
         finally:
             self._fork_server.close()
 
-    def _serve(self) -> None:
+    def _serve(self, app: Celery) -> None:
         engine = connect(self._url, pool_size=5, application=f"stoker worker {self.name}")
         membership = Membership(sessions(engine), self.offer(), self.settings.lease_seconds)
         self._fork_server.wait_ready()
         self.canary()
-        _join(membership)
+        _patiently(membership.join, "register")
         empty_folder(self.settings.home / "scratch" / self.name)  # of incarnations that are no more
         self.health.parent.mkdir(parents=True, exist_ok=True)
         keeper = LeaseKeeper(self.settings, self._url, membership, self._runs, self._fork_server, self.health)
         keeper.start()
         try:
-            self._consume(engine, membership)
+            self._consume(app, engine, membership)
         finally:
             keeper.stop()
             membership.leave()
             self.health.unlink(missing_ok=True)
             engine.dispose()
 
-    def _consume(self, engine: Engine, membership: Membership) -> None:
-        app = make_app(self._broker)
+    def _consume(self, app: Celery, engine: Engine, membership: Membership) -> None:
         quarantine = Quarantine(
             sessions(engine), self.name, self._inventory, self._canary.sings, self._self_test_seconds
         )
@@ -251,20 +255,29 @@ def _keep_logging(**_: Any) -> None:
     logging.getLogger("celery").setLevel(logging.WARNING)
 
 
-def _join(membership: Membership) -> None:
-    """Register as soon as the database is up.
+def _refuse_schema(url: str) -> None:
+    engine = connect(url, pool_size=1)
+    try:
+        with sessions(engine)() as session:
+            refuse_other_schema(session)
+    finally:
+        engine.dispose()
 
-    Raises NameTaken, Unavailable; SettingInvalid: it refuses the password.
+
+def _patiently(step: Callable[[], None], what: str) -> None:
+    """Make a step as soon as the database is up.
+
+    Raises what it raises; Unavailable; SettingInvalid: the database refuses the password.
     """
 
     def let_in() -> None:
         try:
-            membership.join()
+            step()
         except OperationalError as error:
             raise refusal(error) or error from None
 
     try:
-        persist(let_in, go_on=_for_seconds(DATABASE_SECONDS), what="register")
+        persist(let_in, go_on=_for_seconds(DATABASE_SECONDS), what=what)
     except OperationalError:
         raise Unavailable("the database (STOKER_DATABASE_URL)") from None
 

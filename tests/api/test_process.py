@@ -20,7 +20,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from stoker.api.__main__ import listen, main, refuse_to_be_open
+from stoker.api.__main__ import examine, listen, main
 from stoker.errors import SettingInvalid, StackError, Unavailable
 from stoker.jobs import accounts
 from stoker.jobs.database import connect, sessions
@@ -93,15 +93,15 @@ def test_a_port_in_use_is_named() -> None:
 
 def test_it_is_not_open_to_others_before_there_are_users(database_url: str) -> None:
     closed, opened = Settings(database_url=database_url), Settings(database_url=database_url, api_host="0.0.0.0")
-    refuse_to_be_open(closed)
+    examine(closed)
     with pytest.raises(StackError, match="there are no users yet"):
-        refuse_to_be_open(opened)
+        examine(opened)
     engine = connect(database_url)
     with sessions(engine)() as session:
         accounts.bootstrap(session)
         session.commit()
     engine.dispose()
-    refuse_to_be_open(opened)
+    examine(opened)
 
 
 def test_a_database_that_cannot_be_asked_is_one_line(
@@ -109,10 +109,10 @@ def test_a_database_that_cannot_be_asked_is_one_line(
 ) -> None:
     opened = Settings(database_url=empty_database_url, api_host="0.0.0.0")
     with pytest.raises(StackError, match="run `stoker migrate`"):
-        refuse_to_be_open(opened)
+        examine(opened)
     nobody = f"postgresql+psycopg:///stoker?host={tmp_path}"
     with pytest.raises(Unavailable, match="STOKER_DATABASE_URL"):
-        refuse_to_be_open(replace(opened, database_url=nobody))
+        examine(replace(opened, database_url=nobody))
     monkeypatch.setenv("STOKER_DATABASE_URL", nobody)
     monkeypatch.setenv("STOKER_API_HOST", "0.0.0.0")
     logging_before = logging.getLogger().handlers[:]
