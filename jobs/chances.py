@@ -14,7 +14,8 @@ class Chances:
 
     def __init__(self, situation: Situation, board: Board, ledger: Ledger, promises: Promises) -> None:
         self._board, self._ledger, self._promises = board, ledger, promises
-        self._reservations = situation.policy.reservations
+        for_fleet = max(1, len(situation.fleet) // situation.policy.workers_per_reservation)
+        self._reservations = min(situation.policy.reservations, for_fleet)
         self.full: set[tuple[Demand, str]] = set()  # fits nowhere; equal demands fit alike
         self.closed: set[Demand] = set()  # for which no place opens, whoever leaves
         self._refused: set[tuple[int, Demand, int]] = set()  # of which team and class nobody can leave for

@@ -39,6 +39,10 @@ class Ledger:
         self._charge(job.team, job.user, job.demand, device, self._policy.entry_seconds)
         self.hold(job, pool, device)
 
+    def promise(self, job: Candidate, device: str) -> None:
+        """A place is kept for a job: charged like its entry, so that one team does not get all that are kept."""
+        self._charge(job.team, job.user, job.demand, device, self._policy.entry_seconds)
+
     def hold(self, job: Candidate | Running, pool: str, device: str) -> None:
         """Count what a job takes, or what is held for it, against its team's quota."""
         if job.team in self._bounded:
@@ -50,6 +54,13 @@ class Ledger:
     def team_share(self, team: int) -> float:
         """What a team has used for its weight: the least goes first."""
         return round(self._team_used.get(team, 0.0) / self._teams.get(team, NOBODY).weight, 3)  # real ties are ties
+
+    def modest(self, teams: Collection[int]) -> frozenset[int]:
+        """Those teams that have used no more for their weight than these and all that run something on average."""
+        active = {*teams, *(running.team for running in self._running)}
+        weights = sum(self._teams.get(team, NOBODY).weight for team in active)
+        average = sum(self._team_used.get(team, 0.0) for team in active) / max(weights, 1e-9)
+        return frozenset(team for team in teams if self.team_share(team) <= average + 0.001)
 
     def user_share(self, user: int) -> float:
         """What a user has used: the least goes first."""

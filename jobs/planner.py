@@ -14,7 +14,7 @@ from stoker.jobs.placement import Board, Rule
 from stoker.jobs.promises import Promises
 from stoker.jobs.reasons import NEXT, Reason
 from stoker.jobs.situation import LOW, Candidate, Placement, Preemption, Reservation, Running, Situation
-from stoker.jobs.turns import Key, Line, standing
+from stoker.jobs.turns import Key, Line
 from stoker.jobs.victims import Able, Cheapest, Claim, Sort, preemptions
 from stoker.jobs.waits import Verdict, why
 
@@ -196,6 +196,9 @@ class Pass:
                 self.promises.renew(job, reservation)
             else:
                 self._reserve(job, allowed)
+            if (promise := self.promises.kept.get(job.number)) is not None:
+                self.ledger.promise(job, promise.reservation.spot.device)
+                self.line.touch(job.team)
 
     def _exhausted(self) -> bool:
         """Whether nothing can change any more, whoever is looked at: most passes of a full fleet end here."""
@@ -261,7 +264,7 @@ class Pass:
     def _reserve(self, job: Candidate, devices: list[str]) -> None:
         """The first few jobs that cannot start get a place, which is then kept for them."""
         open_to = self.chances.reservable and job.demand not in self.chances.closed
-        if open_to and standing(job, self.situation.now, self.situation.policy) > LOW:
+        if open_to and self.line.standing(job) > LOW:
             pools = frozenset[str]().union(*(self.chances.possible(job.demand, device) for device in devices))
             place = self.promises.soonest(job, [node for node in self.board.nodes if node.pool in pools])
             if place is None:

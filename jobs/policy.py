@@ -16,7 +16,8 @@ class Policy:
     raise_seconds: float = 2 * 86400.0  # a job that has waited so long goes with the next higher class, up to high
     placements: int = 128  # at most so many in one plan; another follows at once
     askings: int = 32  # for at most so many jobs others are asked to leave in one plan
-    reservations: int = 8  # at most so many jobs hold one
+    reservations: int = 8  # at most so many jobs hold one,
+    workers_per_reservation: int = 2  # and one for so many workers: what is kept free meanwhile is lost to all others
 
 
 DEFAULT_POLICY = Policy()

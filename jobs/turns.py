@@ -1,8 +1,8 @@
 """Whose turn it is. Pure.
 
-The order: what a team's guarantee covers; then the class of priority, raised by long waiting; then who holds a
-reservation; then the team that has used least for its weight; within it the user who has used least; of that user's
-jobs their own order, then the lowest number.
+The order: what a team's guarantee covers; then the class of priority, raised by long waiting where the team has used
+no more than its part; then who holds a reservation; then the team that has used least for its weight; within it the
+user who has used least; of that user's jobs their own order, then the lowest number.
 """
 
 import heapq
@@ -21,13 +21,8 @@ Head = tuple[int, int, Key]  # own order, number
 OWN_ORDER = attrgetter("own_order", "number")
 
 
-def standing(job: Candidate, now: float, policy: Policy) -> int:
-    """The class of priority in which a job goes: its own, and one higher for each time that it waited long."""
-    return raised(job.priority, now - job.queued_at, policy)
-
-
 def raised(priority: int, waited_seconds: float, policy: Policy) -> int:
-    """A class, after so long a wait."""
+    """The class in which a job goes that may be raised: one higher for each time that it waited long."""
     return priority if priority >= HIGH else min(HIGH, priority + int(waited_seconds // policy.raise_seconds))
 
 
@@ -45,10 +40,13 @@ class Line:
         self._demands: dict[Demand, int] = {}
         self._known: dict[int, int] = {}  # by identity: hashing a demand is slow, and most are shared
         self._rest: dict[Key, list[Candidate]] = {}  # the first one last
+        self._oldest: dict[int, float] = {}  # where one behind a job has waited longer: since when
         self._classes: dict[int, list[Users]] = {}  # by team: low to urgent
         self._unread: dict[int, list[tuple[int, Lane]]] = {}  # by team, the class in which it may go at most, falling
         self._best: dict[int, tuple[Turn, Candidate] | None] = {}
         self._holders: dict[int, tuple[Candidate, Reservation]] = {}
+        lanes_unread = situation.unread.lanes if situation.unread else ()
+        self._modest = ledger.modest({job.team for job in situation.queue} | {lane.team for lane in lanes_unread})
         held = {reservation.number: reservation for reservation in situation.reservations}
         for job in situation.queue:
             if job.number in held:
@@ -56,14 +54,30 @@ class Line:
             else:
                 self._rest.setdefault(self.key(job), []).append(job)
         for key, jobs in self._rest.items():
-            jobs.sort(key=OWN_ORDER, reverse=True)
+            self._sort(jobs)
             self._enter(key)
-        for lane in situation.unread.lanes if situation.unread else ():
-            highest = raised(lane.priority, self._now - lane.oldest_at, self._policy)
+        for lane in lanes_unread:
+            highest = self._class(lane.team, lane.priority, lane.oldest_at)
             self._unread.setdefault(lane.team, []).append((highest, lane))
             self._open(lane.team)
         for lanes in self._unread.values():
             lanes.sort(key=itemgetter(0), reverse=True)
+
+    def _sort(self, jobs: list[Candidate]) -> None:
+        """Order jobs of one key. One counts as old as the oldest behind it: what made room queues anew before them."""
+        jobs.sort(key=OWN_ORDER, reverse=True)
+        oldest = self._now
+        for job in jobs:
+            if job.queued_at > oldest:
+                self._oldest[job.number] = oldest
+            oldest = min(oldest, job.queued_at)
+
+    def _class(self, team: int, priority: int, since: float) -> int:
+        return raised(priority, self._now - since, self._policy) if team in self._modest else priority
+
+    def standing(self, job: Candidate) -> int:
+        """The class in which a job goes: waiting raises it where its team has used no more than its part."""
+        return self._class(job.team, job.priority, self._oldest.get(job.number, job.queued_at))
 
     def key(self, job: Candidate) -> Key:
         """What jobs have in common that never pass each other."""
@@ -79,7 +93,7 @@ class Line:
         """The first job of a key takes its place in the line."""
         if rest := self._rest[key]:
             job = rest[-1]
-            users = (self._classes.get(job.team) or self._open(job.team))[standing(job, self._now, self._policy)]
+            users = (self._classes.get(job.team) or self._open(job.team))[self.standing(job)]
             heapq.heappush(users.setdefault(job.user, []), (job.own_order, job.number, key))
             self._best.pop(job.team, None)
 
@@ -154,7 +168,7 @@ class Line:
         if rest:
             self._leave(rest[-1])
         rest.extend(jobs)
-        rest.sort(key=OWN_ORDER, reverse=True)
+        self._sort(rest)
         self._enter(key)
 
     def _first(self, team: int) -> tuple[Turn, Candidate] | None:
@@ -169,7 +183,7 @@ class Line:
         return self._best[team]
 
     def _turn(self, job: Candidate, reservation: Reservation | None) -> Turn:
-        level = standing(job, self._now, self._policy)
+        level = self.standing(job)
         covered = 0 if level > LOW and self._guaranteed(job) else 1
         if reservation is not None:
             return (covered, -level, 0, reservation.made_at, job.number)
@@ -206,7 +220,7 @@ class Line:
 
     def _leave(self, job: Candidate) -> Key:
         key = self.key(job)
-        users = self._classes[job.team][standing(job, self._now, self._policy)]
+        users = self._classes[job.team][self.standing(job)]
         heads = users[job.user]
         heads.remove((job.own_order, job.number, key))
         heapq.heapify(heads)
