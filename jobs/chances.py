@@ -19,7 +19,7 @@ class Chances:
         self.full: set[tuple[Demand, str]] = set()  # fits nowhere; equal demands fit alike
         self.closed: set[Demand] = set()  # for which no place opens, whoever leaves
         self._refused: set[tuple[int, Demand, int]] = set()  # of which team and class nobody can leave for
-        self._stuck: set[tuple[Demand, str]] = set()  # nor on what is held for another, in no pool
+        self._stuck: set[Demand] = set()  # fits nowhere, nor on what is held for another
         self._pools: dict[tuple[Demand, str], frozenset[str]] = {}
         self._left: dict[int, list[Candidate]] = {}
 
@@ -36,7 +36,7 @@ class Chances:
 
     def covered(self, job: Candidate, device: str) -> tuple[str, ...]:
         """The pools in which a team's guarantee covers a job on this device."""
-        if not self._ledger.bounded(job):
+        if not self._ledger.bounded(job.team):
             return ()
         return self._ledger.guaranteed_pools(job, device, self.possible(job.demand, device))
 
@@ -98,31 +98,30 @@ class Chances:
         if team not in self._left:
             self._left[team] = [Candidate(0, NORMAL, demand, team) for demand in demands(team)]
         left = self._left[team]
-        while left and not self._chance(left[-1], highest):
+        opens = highest > LOW and self.reservable and (self._promises.anybody_stays() or self._ledger.limited(team))
+        asks = highest == URGENT or (highest > LOW and self._ledger.bounded(team))
+        while left and not self._chance(left[-1], highest, opens=opens, asks=asks):
             left.pop()
         return not left
 
-    def _chance(self, job: Candidate, highest: int) -> bool:
-        return (highest > LOW and self._may_reserve(job.demand)) or self._may_ask(job, highest) or self._may_start(job)
-
-    def _may_reserve(self, demand: Demand) -> bool:
-        if not self.reservable or demand in self.closed:
-            return False
-        # A place opens where somebody leaves whose end nobody counts on yet.
-        return self._promises.anybody_stays() or any(self.free(demand, to) for to in self._board.devices(demand))
-
-    def _may_ask(self, job: Candidate, highest: int) -> bool:
-        if highest == LOW or (job.team, job.demand, highest) in self._refused:
-            return False
-        return highest == URGENT or (self._ledger.bounded(job) and self.guaranteed(job))
+    def _chance(self, job: Candidate, highest: int, *, opens: bool, asks: bool) -> bool:
+        if opens and job.demand not in self.closed:
+            return True
+        if (
+            asks
+            and (job.team, job.demand, highest) not in self._refused
+            and (highest == URGENT or self.guaranteed(job))
+        ):
+            return True
+        return job.demand not in self._stuck and self._may_start(job)
 
     def _may_start(self, job: Candidate) -> bool:
+        everywhere = True
         for device in self._board.devices(job.demand):
             pools = self.open_pools(job, device)
-            if (pools is not None and not pools) or (job.demand, device) in self._stuck:
-                continue
             if self.free(job.demand, device, pools) or self._promises.may_pass(job.demand, device, pools):
                 return True
-            if pools is None:
-                self._stuck.add((job.demand, device))
+            everywhere = everywhere and pools is None
+        if everywhere:
+            self._stuck.add(job.demand)
         return False

@@ -11,7 +11,7 @@ from stoker.jobs.capacity import live_fleet, other_fleet
 from stoker.jobs.decisions import keep_reservations, make_room, place
 from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
 from stoker.jobs.lanes import Lanes
-from stoker.jobs.leases import broker_down, outgoing
+from stoker.jobs.leases import BROKER_DOWN_SQL, broker_down, outgoing
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Job
 from stoker.jobs.placement import LeastLoss, Rule
@@ -23,7 +23,9 @@ from stoker.jobs.situation import Candidate, Situation, Unread
 from stoker.jobs.waits import or_other_version, why_not
 from stoker.jobs.window import WINDOW, Demands, demand_of
 
-_WISH_AND_TRY = text(f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK})")
+_WISH_AND_TRY = text(
+    f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK}), {BROKER_DOWN_SQL}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) 
     """
     means = means or Means()
     # The wish comes before the try: a holder that looks for wishes after its commit cannot miss it.
-    seen, held = session.execute(_WISH_AND_TRY).one()
+    seen, held, down = session.execute(_WISH_AND_TRY).one()
     if not held:
         return Pass((), None)
     lanes = Lanes(session, depth, means.demands)
-    if not lanes.lanes or broker_down(session):
+    if down or not lanes.lanes:
         return Pass((), seen)
     situation = read_situation(session, lanes.holders, means, lanes)
     made = plan(situation, means.rule)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
@@ -181,7 +181,9 @@ def record_send(session: Session, attempt: UUID, error: str | None) -> None:
     )
 
 
+BROKER_DOWN_SQL = "EXISTS (SELECT FROM attempts WHERE state = 'placed' AND send_error IS NOT NULL)"
+
+
 def broker_down(session: Session) -> bool:
     """Whether a placed attempt waits because no send of its message succeeds."""
-    waiting = select(func.count()).where(Attempt.state == AttemptState.PLACED, Attempt.send_error.is_not(None))
-    return bool(session.scalar(waiting))
+    return bool(session.scalar(text(f"SELECT {BROKER_DOWN_SQL}")))

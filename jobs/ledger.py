@@ -66,9 +66,14 @@ class Ledger:
         """What a user has used: the least goes first."""
         return round(self._user_used.get(user, 0.0), 3)
 
-    def bounded(self, job: Candidate) -> bool:
-        """Whether the job's team has any quota."""
-        return job.team in self._bounded
+    def bounded(self, team: int) -> bool:
+        """Whether a team has any quota."""
+        return team in self._bounded
+
+    def limited(self, team: int) -> bool:
+        """Whether a team may use no more than so much of a pool."""
+        quotas = self._teams.get(team, NOBODY).quotas.values()
+        return any(quota.gpus_limit_milli is not None or quota.cpus_limit_milli is not None for quota in quotas)
 
     def name(self, team: int) -> str:
         """What people call a team."""

@@ -18,6 +18,7 @@ from stoker.jobs.situation import HIGH, LOW, URGENT, Candidate, Lane, Reservatio
 Key = tuple[int, int, int, int]  # team, user, priority, and which demand: such jobs keep their order
 Turn = tuple[int, int, int, float, int]  # guaranteed first; class; holders of reservations first; share; number
 Head = tuple[int, int, Key]  # own order, number
+NO_TURN: Turn = (2, 0, 0, 0.0, 0)  # after all others
 OWN_ORDER = attrgetter("own_order", "number")
 
 
@@ -105,14 +106,13 @@ class Line:
     @property
     def highest(self) -> dict[int, int]:
         """The teams that may have jobs in the line, and the highest class of these."""
-        found = {}
-        for team, classes in self._classes.items():
-            unread = self._unread.get(team)
-            least = unread[0][0] if unread else LOW - 1
-            read = (level for level in range(URGENT, least, -1) if classes[level])
-            if (level := next(read, least)) >= LOW:
-                found[team] = level
-        return found
+        found = {team: self._highest(team) for team in self._classes}
+        return {team: highest for team, highest in found.items() if highest >= LOW}
+
+    def _highest(self, team: int) -> int:
+        unread = self._unread.get(team)
+        least = unread[0][0] if unread else LOW - 1
+        return next((level for level in range(URGENT, least, -1) if self._classes[team][level]), least)
 
     def demands(self, team: int) -> Collection[Demand]:
         """All that a team's jobs ask for, and maybe more."""
@@ -134,15 +134,23 @@ class Line:
 
     def next(self) -> Candidate | None:
         """The job whose turn it is; None: no more."""
-        self._read()
-        turns = [found for team in self._classes if (found := self._first(team)) is not None]
-        turns += [(self._turn(job, reservation), job) for job, reservation in self._holders.values()]
-        return min(turns, key=lambda found: found[0])[1] if turns else None
+        turns = [(self._turn(job, reservation), job) for job, reservation in self._holders.values()]
+        held = min(turns, key=itemgetter(0))[0] if turns else NO_TURN
+        teams = [team for team in self._classes if team in self._best or self._soonest(team) < held]
+        self._read([team for team in teams if team not in self._best])
+        turns += [found for team in teams if (found := self._first(team)) is not None]
+        return min(turns, key=itemgetter(0))[1] if turns else None
 
-    def _read(self) -> None:
-        """Read the lanes in which the first job of a team may be."""
+    def _soonest(self, team: int) -> Turn:
+        """No job of a team that is not read yet goes before this."""
+        highest = self._highest(team)
+        covered = 0 if highest > LOW and self._ledger.bounded(team) else 1
+        return (covered, -highest, 1, self._ledger.team_share(team), 0)
+
+    def _read(self, teams: Collection[int]) -> None:
+        """Read the lanes in which the first jobs of these teams may be."""
         unread = self._situation.unread
-        while unread and (due := [lane for team in self._unread if team not in self._best for lane in self._due(team)]):
+        while unread and (due := [lane for team in teams for lane in self._due(team)]):
             found: dict[Key, list[Candidate]] = {}
             for job in unread.read(due):
                 found.setdefault(self.key(job), []).append(job)
@@ -154,7 +162,7 @@ class Line:
 
     def _due(self, team: int) -> list[Lane]:
         """The lanes to be read before the first job of a team is known: of the highest class and the first user."""
-        ahead = self._unread[team]
+        ahead = self._unread.get(team, ())
         for level in range(URGENT, LOW - 1, -1):
             lanes = [lane for highest, lane in ahead if highest >= level]
             users = {lane.user for lane in lanes}.union(self._classes[team][level])
