@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stoker.jobs.database import sessions
 from stoker.jobs.deliveries import AT_ONCE, Notice, Receipt, note, take
 from stoker.jobs.vault import Vault
-from stoker.log import Events
+from stoker.log import Events, about
 
 log = Events("stoker.courier")
 
@@ -57,11 +57,11 @@ class Courier:
         return bool(notices)
 
     def _carried(self, notice: Notice) -> Receipt:
-        try:
-            receipt = self._carry(notice)
-        except Exception:
-            log.error("notification_not_carried", job=notice.job_number, notification=notice.id)
-            receipt = Receipt(notice, "an error of the server; its log says more")
-        level = log.info if receipt.problem is None else log.warning
-        level("notification_carried", job=notice.job_number, notification=notice.id, problem=receipt.problem)
+        with about(job=notice.job_number, notification=notice.id):
+            try:
+                receipt = self._carry(notice)
+            except Exception:
+                log.error("notification_not_carried")
+                receipt = Receipt(notice, "an error of the server; its log says more")
+            (log.warning if receipt.problem else log.info)("notification_carried", problem=receipt.problem)
         return receipt

@@ -24,7 +24,7 @@ from stoker.jobs.policy import Policy
 from stoker.jobs.prospects import Foresight, foresee
 from stoker.jobs.sweep import Contact, sweep
 from stoker.jobs.window import WINDOW, Demands
-from stoker.log import Events
+from stoker.log import Events, about
 from stoker.settings import Settings
 
 log = Events("stoker.dispatcher")
@@ -189,18 +189,22 @@ class Dispatcher:
 
     def _deliver(self) -> None:
         while (outgoing := self._outbox.get()) is not None:
-            error: str | None = None
-            try:
-                self._send(outgoing)
-            except Exception as refused:
-                error = f"{type(refused).__name__}: {refused}"[:500]
-                log.warning("send_failed", job=outgoing.job_number, attempt=outgoing.attempt_id, error=error)
-            self._pending.discard(outgoing.attempt_id)
-            try:
-                with self._session() as session:
-                    self._record(session, outgoing.attempt_id, error)
-            except SQLAlchemyError as lost:
-                log.warning("send_not_recorded", attempt=outgoing.attempt_id, error=str(lost).splitlines()[0])
+            with about(job=outgoing.job_number, attempt=outgoing.attempt_id):
+                self._deliver_one(outgoing)
+
+    def _deliver_one(self, outgoing: Outgoing) -> None:
+        error: str | None = None
+        try:
+            self._send(outgoing)
+        except Exception as refused:
+            error = f"{type(refused).__name__}: {refused}"[:500]
+            log.warning("send_failed", error=error)
+        self._pending.discard(outgoing.attempt_id)
+        try:
+            with self._session() as session:
+                self._record(session, outgoing.attempt_id, error)
+        except SQLAlchemyError as lost:
+            log.warning("send_not_recorded", error=str(lost).splitlines()[0])
 
     @staticmethod
     def _record(session: Session, attempt: UUID, error: str | None) -> None:

@@ -1,6 +1,6 @@
 """Leases: renewed by their worker, and taken away when they have run out."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -62,6 +62,14 @@ def expired_attempts(session: Session) -> list[UUID]:
     """The attempts whose lease has run out, as it seems before they are locked."""
     expired = select(Lease.holder_id).where(Lease.attempt_id.is_not(None), Lease.expires_at < func.clock_timestamp())
     return list(session.scalars(expired.order_by(Lease.holder_id)))
+
+
+def numbers_of(session: Session, attempts: Collection[UUID]) -> dict[UUID, int]:
+    """The jobs of these attempts."""
+    if not attempts:
+        return {}
+    rows = session.execute(select(Attempt.id, Attempt.job_number).where(Attempt.id.in_(attempts)))
+    return {row.id: row.job_number for row in rows}
 
 
 def take_back(session: Session, attempt_id: UUID) -> None:

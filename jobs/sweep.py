@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.jobs import leases
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.fleet import database_clock
-from stoker.log import Events
+from stoker.log import Events, about
 from stoker.settings import Settings
 
 log = Events("stoker.sweep")
@@ -57,12 +57,16 @@ def sweep(factory: sessionmaker[Session], contact: Contact, settings: Settings) 
         attempts = leases.expired_attempts(session) if allowed else []
         incarnations = leases.expired_incarnations(session) if allowed else []
         unclaimed = leases.unclaimed_attempts(session, settings.claim_seconds)
-    steps: list[Callable[[Session], None]] = [partial(leases.take_back, attempt_id=found) for found in attempts]
-    steps += [partial(leases.close_expired, incarnation=found) for found in incarnations]
-    claim = settings.claim_seconds
-    steps += [partial(leases.return_unclaimed, attempt_id=found, claim_seconds=claim) for found in unclaimed]
-    for step in steps:
-        _try(factory, step)
+        numbers = leases.numbers_of(session, [*attempts, *unclaimed])
+    for found in attempts:
+        with about(job=numbers.get(found), attempt=found):
+            _try(factory, partial(leases.take_back, attempt_id=found))
+    for found in incarnations:
+        with about(incarnation=found):
+            _try(factory, partial(leases.close_expired, incarnation=found))
+    for found in unclaimed:
+        with about(job=numbers.get(found), attempt=found):
+            _try(factory, partial(leases.return_unclaimed, attempt_id=found, claim_seconds=settings.claim_seconds))
     with factory() as session:
         due = leases.due_messages(session, settings.resend_seconds)
         session.commit()
@@ -78,6 +82,6 @@ def _try(factory: sessionmaker[Session], step: Callable[[Session], None]) -> Non
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        log.warning("sweep_step_failed", step=str(step), error=str(error).splitlines()[0])
+        log.warning("sweep_step_failed", error=str(error).splitlines()[0])
     except Exception:
-        log.error("sweep_step_failed", step=str(step))
+        log.error("sweep_step_failed")

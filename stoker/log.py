@@ -4,11 +4,34 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ABOUT: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("about", default=())
 _URL_PASSWORD = re.compile(r"(?P<scheme>\w[\w+.-]*://[^:/@\s]*):[^@\s]+@")
 _TOKEN = re.compile(r"stk_[A-Za-z0-9_-]+")
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Say in every line that this thread writes in the block what it is about, in those of libraries too."""
+    token = _ABOUT.set((*_ABOUT.get(), *fields.items()))
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
+
+
+def carried(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, for one call in another thread, whose lines are about the same as the caller's."""
+    return partial(copy_context().run, function)
 
 
 def redact(text: str) -> str:
@@ -26,6 +49,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **dict(_ABOUT.get()),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:

@@ -15,7 +15,7 @@ from stoker.errors import AlreadyFinal, NotFound
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Attempt, Job
 from stoker.jobs.submissions import cancel
-from stoker.log import Events
+from stoker.log import Events, about
 from stoker.workers.herald import Herald
 from stoker.workers.membership import Membership
 from stoker.workers.transactions import once
@@ -118,14 +118,15 @@ def _refuse(name: str) -> Callable[..., Any]:
 
 
 def _cancel_or_log(sessions: sessionmaker[Session], task: str, herald: Herald) -> None:
-    try:
-        once(sessions, lambda session: cancel_attempt(session, UUID(task)))
-    except (ValueError, NotFound, AlreadyFinal) as refusal:
-        events.info("revoke_refused", task=task[:100], reason=str(refusal))
-    except (exc.DBAPIError, exc.TimeoutError) as error:
-        events.warning("revoke_failed", task=task, error=str(error.args[0]).splitlines()[0][:300])
-    else:
-        herald.look()  # if nothing runs, it has ended
+    with about(attempt=task[:100]):
+        try:
+            once(sessions, lambda session: cancel_attempt(session, UUID(task)))
+        except (ValueError, NotFound, AlreadyFinal) as refusal:
+            events.info("revoke_refused", reason=str(refusal))
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            events.warning("revoke_failed", error=str(error.args[0]).splitlines()[0][:300])
+        else:
+            herald.look()  # if nothing runs, it has ended
 
 
 def cancel_attempt(session: Session, attempt: UUID) -> None:

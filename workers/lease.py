@@ -17,10 +17,10 @@ from stoker.jobs.attempts import Ending, finish
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.failures import Failure
 from stoker.jobs.fleet import NameTaken
-from stoker.jobs.leases import Renewed, renew
+from stoker.jobs.leases import Renewed, numbers_of, renew
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.moves import REQUEST
-from stoker.log import Events
+from stoker.log import Events, about
 from stoker.settings import Settings
 from stoker.workers import processes
 from stoker.workers.membership import Membership
@@ -194,12 +194,14 @@ class LeaseKeeper:
         """
         unheld = answer.requests.keys() - self._runs.looked_after()
         sure, self._unheld = unheld & self._unheld, unheld
+        numbers = once(self._sessions, lambda session: numbers_of(session, sure)) if sure else {}
         for attempt in sure:
-            events.error("attempt_unheld", attempt=attempt)
-            try:
-                once(self._sessions, partial(self._lose, attempt=attempt))
-            except AttemptClosed:
-                continue  # it has ended meanwhile
+            with about(job=numbers.get(attempt), attempt=attempt):
+                events.error("attempt_unheld")
+                try:
+                    once(self._sessions, partial(self._lose, attempt=attempt))
+                except AttemptClosed:
+                    continue  # it has ended meanwhile
 
     def _lose(self, session: Session, attempt: UUID) -> None:
         ending = Ending(Outcome.LOST, "worker_lost", failure=Failure("worker_lost", UNHELD))

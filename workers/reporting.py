@@ -103,7 +103,7 @@ class Report:
             if not is_passing(error):
                 raise
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-            events.warning("batch_postponed", attempt=self._attempt, error=str(error.args[0]).splitlines()[0][:300])
+            events.warning("batch_postponed", error=str(error.args[0]).splitlines()[0][:300])
         else:
             self._cut = None
             self._pause = self._batch_seconds

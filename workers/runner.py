@@ -16,7 +16,7 @@ from stoker.jobs.failures import Failure
 from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.refusals import refuse_network
 from stoker.jobs.vault import Vault
-from stoker.log import Events
+from stoker.log import Events, about
 from stoker.settings import Settings
 from stoker.training.failure import TrainingFailed
 from stoker.training.removal import remove_tree
@@ -75,20 +75,20 @@ class Runner:
 
         Raises nothing. One that could not be ended here, the keeper of the leases ends.
         """
-        with self.runs.claiming(attempt):
+        with about(attempt=attempt), self.runs.claiming(attempt):
             run = self._claim(attempt)
             if run is None:
                 return Ended(None)
-            with self.runs.holding(run):
+            with about(job=run.claimed.job_number), self.runs.holding(run):
                 return self._held(run)
 
     def _held(self, run: Run) -> Ended:
         try:
             return self._attempt(run)
         except AttemptClosed:
-            events.warning("attempt_taken_away", attempt=run.id, job=run.claimed.job_number)
+            events.warning("attempt_taken_away")
         except Exception:
-            events.error("attempt_not_ended", attempt=run.id, job=run.claimed.job_number)
+            events.error("attempt_not_ended")
         return Ended(None)
 
     def _claim(self, attempt: UUID) -> Run | None:
@@ -99,12 +99,12 @@ class Runner:
                 self.sessions, lambda session: attempts.claim(session, attempt, incarnation, lease, self.vault)
             )
         except AttemptClosed:
-            events.info("message_dropped", attempt=attempt, reason="late, doubled or foreign")
+            events.info("message_dropped", reason="late, doubled or foreign")
             return None
         except (exc.DBAPIError, exc.TimeoutError) as error:  # the message comes again while the attempt is placed
-            events.warning("claim_failed", attempt=attempt, error=str(error.args[0]).splitlines()[0][:300])
+            events.warning("claim_failed", error=str(error.args[0]).splitlines()[0][:300])
             return None
-        events.info("attempt_claimed", attempt=attempt, job=claimed.job_number, ordinal=claimed.ordinal)
+        events.info("attempt_claimed", job=claimed.job_number, ordinal=claimed.ordinal)
         return Run(claimed, incarnation, before + LEASE_SHARE * lease)
 
     def _attempt(self, run: Run) -> Ended:
@@ -127,7 +127,7 @@ class Runner:
         except AttemptClosed:
             raise
         except Exception as error:
-            events.error("report_cut_short", attempt=run.id)
+            events.error("report_cut_short")
             report.drop()
             report.note(f"the end of what it reported could not be stored: {type(error).__name__}")
             report.write_all(run.may_wait)
@@ -147,7 +147,7 @@ class Runner:
             return judge(run.asked, Sight())
         except Exception as error:
             if not isinstance(error, EXPECTED):
-                events.error("run_failed", attempt=run.id)
+                events.error("run_failed")
             return cut_short(error)
 
     def _lead(self, run: Run, scratch: Path, report: Report) -> Ending:
@@ -231,15 +231,13 @@ class Runner:
         except Exception as error:
             if isinstance(error, exc.DBAPIError | exc.TimeoutError) and is_passing(error):
                 raise  # the worker stops, and cannot wait any longer
-            events.error("ending_refused", attempt=run.id)
+            events.error("ending_refused")
             ending = failed("worker_lost", f"its end could not be stored: {type(error).__name__}", Outcome.LOST)
             ending = replace(ending, ran_seconds=run.ran_seconds)
             state = self._store_ending(run, ending)
         klass = ending.failure.klass if ending.failure else None
         events.info(
             "attempt_ended",
-            attempt=run.id,
-            job=run.claimed.job_number,
             outcome=ending.outcome,
             state=state,
             klass=klass,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.errors import AttemptClosed
 from stoker.jobs import blobs, records
 from stoker.jobs.attempts import OutputRecord
-from stoker.log import Events
+from stoker.log import Events, carried
 from stoker.workers import handover, outputs
 from stoker.workers.findings import FindingsRefused, check_images, digest_of, open_handed_in, pieces
 from stoker.workers.reporting import Report
@@ -49,7 +49,7 @@ class Storing:
             paths = {one["path"] for one in announced} - {one["path"] for one in self._waiting}
         for path in paths:
             self._remove(path)
-        self._pool.submit(self._store_next)
+        self._pool.submit(carried(self._store_next))
 
     def finish(self) -> None:
         """Wait until everything is stored; what could not be was reported."""
@@ -109,7 +109,7 @@ class Storing:
         except FindingsRefused as refusal:
             self.refused.append(f"a checkpoint was not kept: {refusal}")
         except Exception as error:  # the training goes on; the one before is still there
-            events.error("checkpoint_not_stored", attempt=self._run.id, step=message["step"])
+            events.error("checkpoint_not_stored", step=message["step"])
             self.refused.append(f"the checkpoint of step {message['step']} was not kept: {type(error).__name__}")
 
     def _store_verified(self, message: dict[str, Any]) -> None:

@@ -239,7 +239,7 @@ class Supervision:
         elif step is Step.KILL:
             trainer.kill()
         else:  # not even SIGKILL has ended it, stuck in the kernel; its device is not to be trusted
-            events.error("trainer_unkillable", attempt=self._run.id, pid=trainer.pid)
+            events.error("trainer_unkillable", pid=trainer.pid)
             trainer.abandon()
 
     def _write(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from stoker.log import carried
 from stoker.workers import processes
 from stoker.workers.devices import Inventory
 
@@ -63,7 +64,7 @@ class Meter:
             self._asking = None
         if self._asking is None and now >= self._gpu_due:
             self._gpu_due = now + GPU_PAUSE_SECONDS
-            self._asking = self._pool.submit(self._gpu_bytes, {pid, *processes.descendants(pid)})
+            self._asking = self._pool.submit(carried(self._gpu_bytes), {pid, *processes.descendants(pid)})
 
     def _gpu_bytes(self, tree: set[int]) -> int | None:
         """Bytes that these processes hold; None: the driver does not say, or sees other pids, as in a container."""

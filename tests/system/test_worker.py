@@ -37,6 +37,20 @@ def test_a_job_ends_with_its_result(busy: Stage) -> None:
     assert attempt.machine is not None
 
 
+def test_every_line_about_a_run_names_its_job_and_attempt(busy: Stage) -> None:
+    number = busy.odd("succeed")
+    busy.wait_final(number)
+    attempt = str(attempt_id(busy, number))
+
+    def told() -> dict[str, tuple[object, object]]:
+        lines = [json.loads(line) for line in busy.log("one").splitlines() if attempt in line and line.endswith("}")]
+        return {line["event"]: (line.get("job"), line.get("attempt")) for line in lines}
+
+    wait_for(lambda: "attempt_ended" in told(), 20, "the line about its end")
+    assert "attempt_claimed" in told()
+    assert set(told().values()) == {(number, attempt)}
+
+
 def test_a_trainer_that_ignores_sigterm_is_cancelled_all_the_same(busy: Stage) -> None:
     number = busy.odd("stubborn")
     busy.wait_progress(number)
