@@ -27,7 +27,7 @@ check: venv ## style, types, layers, Dockerfile, compose file; uses no network
 	@echo "mypy";               $(RUN)mypy" --no-error-summary
 	@echo "import-linter";      $(RUN)lint-imports" >"$(VENV)/layers.log" || { cat "$(VENV)/layers.log"; exit 1; }
 	@echo "hadolint";           $(RUN)hadolint" --config docker/hadolint.yaml docker/Dockerfile
-	@echo "docker-compose.yml"; $(RUN)check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@echo "compose files";      $(RUN)check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker-compose.yml docker/compose.*.yml
 	@echo "all checks passed"
 
 faults: venv ## kill, freeze and damage every part, and check that nothing was lost; the seed is printed (ARGS=--long)

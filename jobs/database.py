@@ -52,13 +52,23 @@ def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Eng
     )
 
 
+_REFUSALS = {  # before a connection stands, there is no code but the text
+    "authentication failed": ("its user or password is refused by the database", "write those that it was made with"),
+    "no encryption": ("the database refuses connections without TLS", "add ?sslmode=verify-full&sslrootcert=FILE"),
+    "does not support SSL": ("the database speaks no TLS", "switch it on there, or leave sslmode out"),
+    "certificate verify failed": ("the database's certificate is not of that authority", "name its own in sslrootcert"),
+    "does not match host name": ("the database's certificate is for another host", "write the host that it names"),
+    "root certificate file": ("the file of sslrootcert cannot be read", "name the authority's certificate there"),
+}
+
+
 def refusal(error: DBAPIError) -> SettingInvalid | None:
-    """What to say when the server answers and lets nobody in with this URL; None: another fault, which may pass."""
-    if "authentication failed" not in str(error.orig):  # before a connection stands, there is no code but the text
-        return None
-    return SettingInvalid(
-        "STOKER_DATABASE_URL", "its user or password is refused by the database", "write those that it was made with"
-    )
+    """What to say when nobody is let in with this URL, ever; None: another fault, which may pass."""
+    said = str(error.orig)
+    for words, (problem, fix) in _REFUSALS.items():
+        if words in said:
+            return SettingInvalid("STOKER_DATABASE_URL", problem, fix)
+    return None
 
 
 def sessions(engine: Engine) -> sessionmaker[Session]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
+from kombu.utils.url import parse_url
 from redis.exceptions import AuthenticationError, RedisError
 
 from stoker.errors import SettingInvalid, Unavailable
@@ -26,6 +28,7 @@ def make_app(broker_url: str) -> Celery:
     """A Celery app for this broker. Connects at the first use."""
     app = Celery("stoker", broker=broker_url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=_tls(broker_url),
         result_backend=None,  # results are rows
         task_ignore_result=True,
         task_serializer="json",
@@ -57,6 +60,24 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
+def _tls(broker_url: str) -> dict[str, Any] | None:
+    """What is asked of the broker's certificate: None without TLS, else what the URL says, and no less than it can say.
+
+    Left alone, kombu asks nothing where the URL has no ``ssl_…``, and Flower reads only what stands here.
+
+    Raises SettingInvalid.
+    """
+    if not broker_url.startswith("rediss://"):
+        return None
+    try:
+        asked = parse_url(broker_url).get("ssl", {})
+    except KeyError as error:
+        raise SettingInvalid("STOKER_BROKER_URL", f"ssl_cert_reqs={error} is not known", "write required") from None
+    except ValueError:  # with a port that is none
+        raise SettingInvalid("STOKER_BROKER_URL", "is not a URL", "write rediss://user:password@host:6380/0") from None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **asked}
+
+
 def app_from(settings: Settings) -> Celery:
     """The app for the broker that the settings name, or for one at its usual address."""
     return make_app(settings.broker_url or DEFAULT_BROKER_URL)
@@ -77,6 +98,9 @@ def refuse_broker(app: Celery) -> None:
         if isinstance(error.__cause__ or error, AuthenticationError):
             fix = "write those that it was made with"
             raise SettingInvalid(setting, "its user or password is refused by Redis", fix) from None
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            fix = "write the host that it names, and its authority's certificate in ssl_ca_certs"
+            raise SettingInvalid(setting, "Redis's certificate is not to be trusted", fix) from None
 
 
 def queue_of(worker: str) -> str:
