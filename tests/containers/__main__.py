@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from tests.containers import (
     checks_backup,
@@ -24,19 +25,19 @@ from tests.containers import (
     checks_hardening,
     checks_jobs,
     checks_refusals,
+    checks_remote,
     images,
     machine,
     torch_wheels,
 )
 from tests.containers.engine import Engine
-from tests.containers.installation import Installation
+from tests.containers.installation import HOST, PLAIN, REMOTE, TLS, Installation
 from tests.containers.tally import Tally, say
-from tests.containers.torch_wheels import Torch
 
 HOME = Path("/tmp/stoker-engine")
 LOCK = Path("/tmp/stoker-engine.lock")
-MODULES = (checks_refusals, checks_hardening, checks_jobs, checks_faults)
-NAMES = [check.__name__ for module in MODULES for check in module.CHECKS] + [checks_backup.restored.__name__]
+ALONE = (checks_refusals, checks_hardening, checks_jobs)  # need one installation
+NAMES = [check.__name__ for module in (*ALONE, checks_remote, checks_faults, checks_backup) for check in module.CHECKS]
 
 
 def main() -> int:
@@ -52,29 +53,30 @@ def main() -> int:
     try:
         machine.install_tools()
         machine.require()
+        with LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one engine at a time
+            engine = Engine(HOME)
+            engine.stop()  # what a run has left that was killed
+            machine.require_kernel()
+            _with_engine(tally, engine, wanted, given.keep)
     except machine.Hindrance as hindrance:
         for name in wanted:
             tally.skip(name, str(hindrance))
-        return tally.tell()
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one engine at a time
-        _with_engine(tally, wanted, given.keep)
     return tally.tell()
 
 
-def _with_engine(tally: Tally, wanted: list[str], keep: bool) -> None:
+def _with_engine(tally: Tally, engine: Engine, wanted: list[str], keep: bool) -> None:
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(mode=0o711)
-    engine = Engine(HOME)
     try:
-        torch = _prepare(tally, engine)
-        stack = Installation(engine, HOME / "tree", "stoker-containers", (18471, 18472), torch)
-        if _up(tally, stack):
-            _run(tally, stack, wanted, torch)
+        stacks: list[Installation] = []
+        prepared = tally.check("engine and images", lambda: stacks.extend(_prepare(tally, engine)))
+        if prepared and _up(tally, stacks[0]):
+            _run(tally, wanted, *stacks)
         if keep:
             _wait(engine)
-        tally.note("taking everything down")
-        stack.down()
+        if prepared:
+            tally.check("the installation is taken down", stacks[0].down)
     finally:
         engine.stop()
         tally.check("engine and firewall are as found", partial(_nothing_left, engine))
@@ -87,42 +89,57 @@ def _wait(engine: Engine) -> None:
         signal.pause()
 
 
-def _prepare(tally: Tally, engine: Engine) -> Torch:
-    """The engine, and in it the images that a registry has elsewhere."""
+def _prepare(tally: Tally, engine: Engine) -> list[Installation]:
+    """The engine, and in it all images; returns installations: the first, one to be restored, one of another host."""
     shelf = HOME / "shelf"
     shelf.mkdir()
     tally.note("engine, base image and torch")
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         fetched = pool.submit(engine.fetch)
         tree = pool.submit(images.bootstrap, HOME)
         torch = torch_wheels.choose(shelf)
         fetched.result()
         engine.start()
         images.load(engine, tree.result(), shelf)
-    tally.note(f"images; {torch.told}")
-    images.build_standins(engine)
-    return torch
+        tally.note(f"images; {torch.told}")
+        stacks = [
+            Installation(engine, HOME / "first", TLS, 18470, torch),
+            Installation(engine, HOME / "restored", PLAIN, 18480, torch),
+            Installation(engine, HOME / "remote", REMOTE, 18490, torch),
+        ]
+        standins = pool.submit(images.build_standins, engine)
+        stacks[0].compose("build", "--quiet", seconds=900)
+        standins.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # `engine.stop` ends what they wait for
+    return stacks
 
 
 def _up(tally: Tally, stack: Installation) -> bool:
-    """``make compose-up``, whose last lines are the addresses and the first token."""
+    """``make compose-up`` behind ``docker/certificates.sh``; its last lines are the addresses and the first token."""
 
     def come_up() -> None:
+        stack.script("certificates.sh", HOST)
         said = stack.script("up.sh", seconds=900, variables={"WAIT_SECONDS": "180"}).stdout
         assert said.splitlines()[-1].split() == ["Token", stack.token], "it did not print the token"
+        assert f"https://{HOST}:{stack.tls_port}" in said, "it did not print the gateway's address"
 
-    return tally.check("compose-up builds the images and starts everything", come_up)
+    return tally.check("compose-up starts everything", come_up)
 
 
-def _run(tally: Tally, stack: Installation, wanted: list[str], torch: Torch) -> None:
-    for module in MODULES:
-        for check in module.CHECKS:
-            if check.__name__ in wanted:
-                tally.check(_name(check), partial(check, stack))
-    if checks_backup.restored.__name__ in wanted:
-        empty = Installation(stack.engine, HOME / "restored", "stoker-restored", (18473, 18474), torch)
-        tally.check(_name(checks_backup.restored), partial(checks_backup.restored, stack, empty))
-        empty.down()
+def _run(tally: Tally, wanted: list[str], stack: Installation, restored: Installation, remote: Installation) -> None:
+    def check(module: ModuleType, *installations: Installation) -> None:
+        for one in module.CHECKS:
+            if one.__name__ in wanted:
+                tally.check(_name(one), partial(one, *installations))
+
+    for module in ALONE:
+        check(module, stack)
+    check(checks_remote, stack, remote)
+    remote.down()
+    check(checks_faults, stack)
+    check(checks_backup, stack, restored)
 
 
 def _name(check: Callable[..., None]) -> str:
@@ -130,7 +147,7 @@ def _name(check: Callable[..., None]) -> str:
 
 
 def _nothing_left(engine: Engine) -> None:
-    assert engine.as_found(), "see ip link, iptables-save, /proc/mounts"
+    assert not engine.left(), "; ".join(engine.left())
 
 
 if __name__ == "__main__":

@@ -1,20 +1,42 @@
-"""A backup, and another installation that is filled from it."""
+"""A backup that is taken while a job runs, and another installation that is filled from it."""
 
+from stoker.client.client import Client
+from tests.containers.commands import run
 from tests.containers.installation import Installation
+from tests.containers.jobs import OWN_CODE, SCRIPT, SECONDS, endless, wait_resumed
+
+SECRET = "KEPT_IN_THE_BACKUP"
+SAY_SECRET = f"import os; print(os.environ['{SECRET}'].swapcase())"  # turned: in a log the value itself is masked
 
 
 def restored(stack: Installation, empty: Installation) -> None:
-    """An installation restored from a backup has the same jobs, results, predictions and users."""
+    """An installation restored from a backup has the same jobs, results, predictions, secrets and users; jobs go on."""
     backup = stack.folder / "backup.dump"
-    token = stack.token
-    stack.script("backup.sh", str(backup))
-    assert backup.stat().st_mode & 0o077 == 0, "others may read it"
-    empty.script("restore.sh", str(backup))
-    empty.script("up.sh", seconds=600)
-    with stack.client(token) as before, empty.client(token) as after:
-        number = next(iter(before.jobs(state="succeeded", name="first"))).number
-        old, new = before.job(number), after.job(number)
-        assert new.result().accuracy == old.result().accuracy
-        assert list(new.predictions()) == list(old.predictions())
+    with stack.client() as before:
+        before.set_secret(SECRET, "open sesame")
+        with endless(stack, before) as running:
+            stack.script("backup.sh", str(backup))
+        assert backup.stat().st_mode & 0o077 == 0, "others may read it"
+        run(["cp", "-a", stack.folder / "secrets", empty.folder])
+        empty.script("restore.sh", str(backup))
+        empty.script("up.sh", seconds=600)
+        with empty.client(stack.token) as after:
+            _same_results(before, after)
+            resumed = after.job(running.number)
+            wait_resumed(empty, resumed)
+            resumed.cancel()
+            job = after.run(["python", "-c", SAY_SECRET], code=OWN_CODE, name="secret", secrets=[SECRET], **SCRIPT)
+            assert job.wait(timeout=SECONDS) == "succeeded", list(job.logs(tail=20))
+            assert "OPEN SESAME" in "\n".join(job.logs())
     again = empty.script("restore.sh", str(backup), check=False)
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
+
+
+def _same_results(before: Client, after: Client) -> None:
+    number = next(iter(before.jobs(state="succeeded", name="first"))).number
+    old, new = before.job(number), after.job(number)
+    assert new.result().accuracy == old.result().accuracy
+    assert list(new.predictions()) == list(old.predictions())
+
+
+CHECKS = (restored,)

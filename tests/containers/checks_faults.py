@@ -14,10 +14,10 @@ from tests.containers.jobs import (
     container_of,
     endless,
     live_workers,
+    wait,
     wait_resumed,
     wait_state,
 )
-from tests.support.waiting import wait_for
 
 
 def second_worker(stack: Installation) -> None:
@@ -26,7 +26,7 @@ def second_worker(stack: Installation) -> None:
     for container in stack.containers("worker-cpu"):
         stack.wait_health(container, "healthy", SECONDS)
     with stack.client() as client:
-        wait_for(lambda: len(live_workers(client)) == 2, SECONDS, "both to be live")
+        wait(lambda: len(live_workers(client)) == 2, "both to be live")
 
 
 def stopped(stack: Installation) -> None:
@@ -49,7 +49,7 @@ def killed(stack: Installation) -> None:
         for pid in _workers_processes(stack, worker):
             os.kill(pid, signal.SIGKILL)
         assert wait_resumed(stack, job)[0][1] == "lost"
-        wait_for(lambda: stack.inspect(worker)["RestartCount"] > before, SECONDS, f"{worker} to start again")
+        wait(lambda: stack.inspect(worker)["RestartCount"] > before, f"{worker} to start again")
         stack.wait_health(worker, "healthy", SECONDS)
 
 
@@ -110,7 +110,7 @@ def cut_off(stack: Installation) -> None:
             assert (outcome, first != second) == ("lost", True)
         finally:
             stack.engine.docker("network", "connect", network, worker)
-        wait_for(lambda: len(live_workers(client)) == 2, SECONDS, f"{worker} to be back")
+        wait(lambda: len(live_workers(client)) == 2, f"{worker} to be back")
 
 
 def drained(stack: Installation) -> None:

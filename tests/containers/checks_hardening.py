@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from tests.containers.installation import SERVICES, WORKER_USER, Installation
+from tests.containers.installation import OTHERS, SERVICES, WORKER_USER, Installation
 
 COMPILERS = "gcc cc g++ c++ clang make ld as nvcc pytest mypy ruff"
 
@@ -15,14 +15,14 @@ def _first(stack: Installation, service: str) -> str:
 
 
 def non_root(stack: Installation) -> None:
-    """Our services run as user 10001, which no host has; Redis and PostgreSQL as theirs."""
-    for service, user in [*((service, WORKER_USER) for service in SERVICES), ("redis", "999"), ("postgres", "999")]:
+    """Our services run as user 10001, which no host has; the others as users of their images."""
+    for service, user in (dict.fromkeys(SERVICES, WORKER_USER) | OTHERS).items():
         assert stack.inside(_first(stack, service), "id", "-u").stdout.strip() == user, service
 
 
 def powerless(stack: Installation) -> None:
     """No capabilities, no new privileges, a seccomp filter, an init as process 1."""
-    for service in (*SERVICES, "redis", "postgres"):
+    for service in (*SERVICES, *OTHERS):
         status = stack.inside(_first(stack, service), "cat", "/proc/1/status").stdout
         lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert int(lines["CapEff"], 16) == 0, service
@@ -41,7 +41,7 @@ def read_only(stack: Installation) -> None:
 
 def limits(stack: Installation) -> None:
     """Memory and processes are limited, and DataLoader's workers have their shared memory."""
-    for service in (*SERVICES, "redis", "postgres"):
+    for service in (*SERVICES, *OTHERS):
         limited = stack.inspect(_first(stack, service))["HostConfig"]
         assert limited["Memory"] > 0, service
         assert limited["PidsLimit"] > 0, service
@@ -51,7 +51,7 @@ def limits(stack: Installation) -> None:
 def no_secret_shown(stack: Installation) -> None:
     """No password in what the engine tells of containers, images and their history, nor in any log."""
     hidden = {password for text in stack.secrets().values() for password in re.findall(r"[0-9a-f]{48}", text)}
-    names = [name for service in (*SERVICES, "redis", "postgres") for name in stack.containers(service)]
+    names = [name for service in (*SERVICES, *OTHERS) for name in stack.containers(service)]
     shown = stack.engine.docker("inspect", *names) + stack.compose("logs", "--no-color")
     for service in SERVICES:
         shown += stack.engine.docker("history", "--no-trunc", f"stoker/{service}")

@@ -5,8 +5,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from tests.containers.installation import ROOT, WORKER_USER, Installation
-from tests.containers.jobs import OWN_CODE, SCRIPT, SECONDS, SMALL
-from tests.support.waiting import wait_for
+from tests.containers.jobs import OWN_CODE, SCRIPT, SECONDS, SMALL, wait
 
 
 def trained(stack: Installation) -> None:
@@ -30,7 +29,7 @@ def seen_by_flower(stack: Installation) -> None:
         listed = httpx.get(tasks, auth=(user, password), timeout=30).json().values()
         return [task for task in listed if "first · job" in task["args"] and task["state"] == "SUCCESS"]
 
-    found = wait_for(shown, SECONDS, "the job in Flower")
+    found = wait(shown, "the job in Flower")
     assert "user=admin" in found[0]["kwargs"]
 
 

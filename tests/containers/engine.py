@@ -1,19 +1,27 @@
 """A Docker engine of our own: Debian's packages unpacked into a folder, started, and taken down without a trace."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.containers.commands import run
-from tests.containers.machine import KEYRING, Network, mirror
+import httpx
+
+from tests.containers.commands import CommandFailed, run
+from tests.containers.machine import KEYRING, mirror
+from tests.containers.network import Network
 from tests.support.waiting import wait_for
 
 PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose", "docker-buildx")
 RELEASE = "trixie"  # its Docker 26 and Compose 2.26 need libc6 2.34 only, so they run on Debian 12, too
 ADDRESSES = ("--bip", "172.30.255.1/24", "--default-address-pool", "base=172.30.0.0/17,size=24")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SECONDS = 30
+MARK = "STOKERS_ENGINE"  # in the environment of all that we start, with our folder: so it is found after a kill, too
 HOOK = "nvidia-container-runtime-hook"  # on its PATH, dockerd knows NVIDIA's devices; ours does nothing
 
 
@@ -23,14 +31,17 @@ class Engine:
     def __init__(self, root: Path) -> None:
         """Nothing is started."""
         self.root = root
-        self._pid_file, self._unpacked, self.programs = root / "docker.pid", root / "packages", root / "bin"
+        self._found, self._unpacked, self.programs = root / "found.json", root / "packages", root / "bin"
+        os.environ[MARK] = str(root)
         path = [self.programs, self._unpacked / "usr/sbin", self._unpacked / "usr/bin", os.environ["PATH"]]
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")} | {
             "PATH": ":".join(map(str, path)),
             "DOCKER_HOST": f"unix://{root}/docker.sock",
             "DOCKER_CONFIG": str(root / "config"),
         }
-        self._network: Network | None = None
+        self._api = httpx.Client(
+            transport=httpx.HTTPTransport(uds=f"{root}/docker.sock"), base_url="http://engine", timeout=30
+        )
 
     def fetch(self) -> None:
         """Download and unpack the packages, unless they are there."""
@@ -66,8 +77,8 @@ class Engine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._network = Network.now()
-        roots = ("--data-root", self.root / "data", "--exec-root", self.root / "exec", "--pidfile", self._pid_file)
+        Network.now().save(self._found)
+        roots = ("--data-root", self.root / "data", "--exec-root", self.root / "exec", "--pidfile", self.root / "pid")
         command = ["dockerd", *map(str, roots), "-H", self.environ["DOCKER_HOST"], *ADDRESSES]
         with (self.root / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
@@ -78,50 +89,72 @@ class Engine:
         return self.run("docker", "info", check=False).returncode == 0
 
     def stop(self) -> None:
-        """End it, and leave the machine as it was found; harmless when it does not run."""
-        if self._network is None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._end_rest()
-        self._network.restore()
+        """End it, and leave the machine as it was found; also after a run that was killed, and harmless when none was.
 
-    def _end_rest(self) -> None:
-        """Whatever still runs from our folder or in a container, and is mounted in it."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not self.processes(), 10, "the end of the engine's processes")
-        for mount in reversed(self.mounts()):
-            subprocess.run(["umount", "--lazy", mount], check=False)
-        for group in Path("/sys/fs/cgroup").glob("*/docker"):
-            for empty in sorted(group.glob("**/"), reverse=True):
-                empty.rmdir()
+        A signal that comes meanwhile waits: nothing would do the rest.
+        """
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+        try:
+            self._end(signal.SIGTERM, [pid for pid in self.processes() if _program(pid) == "dockerd"])
+            self._end(signal.SIGKILL, self.processes())
+            for mount in reversed(self.mounts()):
+                subprocess.run(["umount", "--lazy", mount], check=False)
+            for group in _groups():
+                for empty in sorted(group.glob("**/"), reverse=True):
+                    empty.rmdir()
+            if self._found.exists():
+                Network.load(self._found).restore()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, pids: list[int]) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with suppress(AssertionError):  # what is left of them is the next one's, or is told in the end
+            wait_for(lambda: not set(pids) & set(self.processes()), END_SECONDS, "their end", 0.1)
 
     def processes(self) -> list[int]:
-        """The processes that were started from our folder, and those in containers."""
-        mark = f"{self.root}/".encode()
-        groups = Path("/sys/fs/cgroup/pids").glob("docker/**/cgroup.procs")
-        found = [int(pid) for group in groups for pid in group.read_text().split()]
+        """The processes that we started, those that have their root in our folder, and those in containers."""
+        files = [file for group in _groups() for file in group.glob("**/cgroup.procs")]
+        found = {int(pid) for file in files for pid in file.read_text().split()}
+        mark = f"{MARK}={self.root}\0".encode()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
-                    found.append(int(entry.name))
+                root = str((entry / "root").readlink())
+                if mark in (entry / "environ").read_bytes() or root.startswith(f"{self.root}/"):
+                    found.add(int(entry.name))
             except OSError:
                 continue  # it has ended
-        return found
+        return sorted(found - {os.getpid()})
 
     def mounts(self) -> list[str]:
         """What is mounted in our folder, in the order of mounting."""
         lines = Path("/proc/mounts").read_text().splitlines()
         return [line.split()[1] for line in lines if line.split()[1].startswith(f"{self.root}/")]
 
-    def as_found(self) -> bool:
-        """Whether nothing of it is left in the machine."""
-        return self._network == Network.now() and not self.processes() and not self.mounts()
+    def left(self) -> list[str]:
+        """What of it is left in the machine, in words."""
+        running = [f"process {pid}: {_program(pid)}" for pid in self.processes()]
+        return running + self.mounts() + (Network.load(self._found).left() if self._found.exists() else [])
+
+    def containers(self, labels: list[str]) -> list[str]:
+        """The names of the running containers with these labels."""
+        listed = self._ask("/containers/json", filters=json.dumps({"label": labels}))
+        return sorted(one["Names"][0].lstrip("/") for one in listed)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Everything that the engine says of a container; raises CommandFailed."""
+        found: dict[str, Any] = self._ask(f"/containers/{container}/json")
+        return found
+
+    def _ask(self, path: str, **parameters: str) -> Any:
+        """A question to the engine itself: it is asked a lot, and its command line takes twenty times as long."""
+        answer = self._api.get(path, params=parameters)
+        if answer.status_code != httpx.codes.OK:
+            raise CommandFailed(f"{path}: {answer.text.strip()}")
+        return answer.json()
 
     def run(self, *command: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
         """Run a command that speaks with this engine, as ``commands.run`` does."""
@@ -130,6 +163,19 @@ class Engine:
     def docker(self, *arguments: str | Path, **how: Any) -> str:
         """What ``docker ARGUMENTS…`` prints, without the line's end."""
         return self.run("docker", *arguments, **how).stdout.strip()
+
+
+def _groups() -> list[Path]:
+    """The control groups of containers, in both versions of control groups."""
+    top = Path("/sys/fs/cgroup")
+    return [group for pattern in ("docker", "*/docker") for group in top.glob(pattern)]
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "ended"
 
 
 def _link(name: Path, target: Path) -> None:

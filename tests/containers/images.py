@@ -1,4 +1,4 @@
-"""The images that come from a registry elsewhere: the base by debootstrap, Redis and PostgreSQL as stand-ins on it."""
+"""The images that come from a registry elsewhere: the base from Debian's packages, the services as stand-ins on it."""
 
 import shutil
 import sys
@@ -10,10 +10,10 @@ from tests.containers.engine import Engine
 from tests.containers.machine import mirror
 
 BASE = "python:3.11-slim-bookworm"
-STANDINS = {"redis": "redis:7-bookworm", "postgres": "postgres:15-bookworm"}
+STANDINS = {"redis": "redis:7-bookworm", "postgres": "postgres:15-bookworm", "haproxy": "haproxy:3.0"}
 PACKAGES = "ca-certificates,python3,python3-venv,python3-pip"
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
-EXCLUDED = ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*")
+EXCLUDED = ("usr/share/doc", "usr/share/man", "usr/share/locale")
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
 
@@ -22,18 +22,24 @@ def bootstrap(root: Path) -> Path:
     tree = root / "base"
     tree.mkdir()
     run(["mount", "-t", "tmpfs", "stoker-base", tree])  # dpkg waits for the disk after each file
-    command: list[str | Path] = [
-        "debootstrap",
-        "--variant=minbase",
-        f"--include={PACKAGES}",
-        "bookworm",
-        tree,
-        mirror(),
-    ]
-    run(command, seconds=600)
-    for pattern in EXCLUDED:
-        for path in tree.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    (root / "fast").write_text("force-unsafe-io\n")
+    run(
+        [
+            "mmdebstrap",  # half of debootstrap's time
+            "--quiet",
+            "--mode=root",
+            "--variant=minbase",
+            "--format=directory",
+            f"--include={PACKAGES}",
+            *(f"--dpkgopt=path-exclude=/{folder}/*" for folder in EXCLUDED),
+            '--aptopt=APT::Sandbox::User "root"',
+            f"--essential-hook=cp {root}/fast $1/etc/dpkg/dpkg.cfg.d/fast",
+            "bookworm",
+            tree,
+            mirror(),
+        ],
+        seconds=600,
+    )
     for name in ("python", "python3", "python3.11"):
         (tree / "usr/local/bin" / name).symlink_to("/usr/bin/python3.11")
     (tree / "usr/local/bin/pip").symlink_to("/usr/bin/pip3")
@@ -66,12 +72,12 @@ def load(engine: Engine, tree: Path, shelf: Path) -> None:
 
 
 def build_standins(engine: Engine) -> None:
-    """Build what is called Redis and PostgreSQL in ``docker-compose.yml``."""
+    """Build what is called Redis, PostgreSQL and HAProxy in the compose files."""
     here = Path(__file__).parent / "standins"
     base = ("--build-arg", f"PYTHON_IMAGE={BASE}")
 
     def build(name: str) -> None:
-        engine.docker("build", "--quiet", "--network", "host", *base, "--tag", STANDINS[name], here / name)
+        engine.docker("build", "--quiet", "--network", "host", *base, "--target", name, "--tag", STANDINS[name], here)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(build, STANDINS))

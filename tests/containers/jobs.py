@@ -1,9 +1,9 @@
 """Jobs for the checks, and what the database says of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stoker.client.client import Client
 from stoker.client.job import Job
@@ -14,6 +14,13 @@ SMALL: dict[str, Any] = {"device": "cpu", "memory": "200MB", "cpus": 0.5, "datas
 SCRIPT: dict[str, Any] = {"device": "cpu", "memory": "900MB", "cpus": 0.5}
 OWN_CODE = Path(__file__).parent / "own_code"
 SECONDS = 240.0  # for anything to happen; a machine that is busy with other things is slow
+LOOK_SECONDS = 0.2  # each look costs several processes some time, which what is waited for needs as well
+T = TypeVar("T")
+
+
+def wait(condition: Callable[[], T], what: str) -> T:
+    """Return the first true value of ``condition()``; fails, naming ``what`` was waited for, after four minutes."""
+    return wait_for(condition, SECONDS, what, LOOK_SECONDS)
 
 
 @contextmanager
@@ -21,7 +28,7 @@ def endless(stack: Installation, client: Client, **fields: Any) -> Iterator[Job]
     """A job that trains until it is cancelled, and has its first checkpoint."""
     job = client.train(**SMALL | {"epochs": 100_000, "checkpoint": {"every": "100 steps"}, "name": "endless"} | fields)
     try:
-        wait_for(lambda: checkpoints(stack, job.number) > 0, SECONDS, f"a checkpoint of job {job.number}")
+        wait(lambda: checkpoints(stack, job.number) > 0, f"a checkpoint of job {job.number}")
         yield job
     finally:
         job.refresh()
@@ -32,7 +39,7 @@ def endless(stack: Installation, client: Client, **fields: Any) -> Iterator[Job]
 
 def wait_state(job: Job, *states: str) -> None:
     """Wait until a job is in one of these states."""
-    wait_for(lambda: job.refresh().state in states, SECONDS, f"job {job.number} to be {' or '.join(states)}")
+    wait(lambda: job.refresh().state in states, f"job {job.number} to be {' or '.join(states)}")
 
 
 def checkpoints(stack: Installation, number: int) -> int:
@@ -57,7 +64,7 @@ def wait_resumed(stack: Installation, job: Job, times: int = 2) -> list[tuple[st
         made = attempts(stack, job.number)
         return made if len(made) >= times else []
 
-    found = wait_for(seen, SECONDS, f"job {job.number} to go on")
+    found = wait(seen, f"job {job.number} to go on")
     assert found[times - 1][2] > 0, f"it began anew: {found}"
     return found
 

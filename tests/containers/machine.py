@@ -1,16 +1,23 @@
-"""The machine under the engine: whether one can run here, and what of it must be as before afterwards."""
+"""The machine under the engine: whether one can run here, and what must be installed for it."""
 
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
-TOOLS = ("runc", "iptables", "tini", "debootstrap")
+from tests.containers.commands import run
+
+TOOLS = {  # a program, and Debian's package that has it
+    "runc": "runc",
+    "iptables": "iptables",
+    "tini-static": "tini",
+    "mmdebstrap": "mmdebstrap",
+    "openssl": "openssl",
+    "ip": "iproute2",
+}
 NEEDED_BYTES = 12 * 10**9
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-TABLES = ("filter", "nat")
+PROBE = "stoker-probe"  # a bridge that is there for a moment
 
 
 class Hindrance(Exception):
@@ -23,19 +30,41 @@ def require() -> None:
         raise Hindrance("an engine needs root: sudo make containers")
     if shutil.which("apt-get") is None or not KEYRING.exists():
         raise Hindrance("the engine comes from Debian's packages: run this on Debian 12 or 13")
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        raise Hindrance(f"{', '.join(missing)} cannot be installed: apt-get install {' '.join(TOOLS)}")
+    if absent := _absent():
+        raise Hindrance(f"{', '.join(absent)} cannot be installed: apt-get install {' '.join(absent)}")
     if shutil.disk_usage("/tmp").free < NEEDED_BYTES:
         raise Hindrance(f"/tmp has less than {NEEDED_BYTES / 10**9:.0f} GB free: free some")
 
 
+def require_kernel() -> None:
+    """What an engine asks of the kernel and of those who run beside it. Raises Hindrance."""
+    if shutil.which("modprobe"):
+        run(["modprobe", "--all", "overlay", "bridge", "veth"], check=False)
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+        raise Hindrance("the kernel has no overlay file system: modprobe overlay")
+    rules = run(["iptables-save"], check=False)
+    if run(["iptables", "--table", "nat", "--list", "--numeric"], check=False).returncode != 0:
+        raise Hindrance("the kernel translates no addresses (iptables, table nat): modprobe iptable_nat")
+    if ":DOCKER " in rules.stdout:
+        raise Hindrance("another Docker engine uses the firewall: systemctl stop docker.socket docker, then again")
+    if run(["ip", "link", "add", PROBE, "type", "bridge"], check=False).returncode != 0:
+        raise Hindrance("bridges cannot be made here: modprobe bridge, and run this with CAP_NET_ADMIN")
+    run(["ip", "link", "delete", PROBE])
+
+
+def _absent() -> list[str]:
+    """The packages whose programs are not there."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return [package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None]
+
+
 def install_tools() -> None:
     """Install what is missing, if this is root's Debian; ``require`` tells what is still missing."""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None or all(map(shutil.which, TOOLS)):
+    if os.geteuid() != 0 or shutil.which("apt-get") is None or not _absent():
         return
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *TOOLS]
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *_absent()]
     subprocess.run(install, env=quiet, check=False, stdout=subprocess.DEVNULL)
 
 
@@ -47,39 +76,3 @@ def mirror() -> str:
             if words[:1] in (["URIs:"], ["deb"]):
                 return next(word for word in words if "://" in word).rstrip("/")
     return "http://deb.debian.org/debian"
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What an engine changes of a machine's network."""
-
-    forwarding: str
-    bridges: frozenset[str]
-    rules: tuple[tuple[str, str], ...]  # table, and what iptables-save says of it
-
-    @classmethod
-    def now(cls) -> "Network":
-        """As it is."""
-        links = _output("ip", "-o", "link", "show", "type", "bridge").splitlines()
-        bridges = frozenset(link.split(": ")[1] for link in links)
-        return cls(FORWARDING.read_text(), bridges, tuple((table, _rules(table)) for table in TABLES))
-
-    def restore(self) -> None:
-        """Take away the bridges that came since, and put the firewall back."""
-        for bridge in Network.now().bridges - self.bridges:
-            subprocess.run(["ip", "link", "delete", bridge], check=True)
-        for table, rules in self.rules:
-            subprocess.run(
-                ["iptables-restore", "-T", table], input=f"*{table}\n{rules}\nCOMMIT\n", text=True, check=True
-            )
-        FORWARDING.write_text(self.forwarding)
-
-
-def _rules(table: str) -> str:
-    """The chains with their policies and the rules, without counters; a table that is not there has none."""
-    lines = _output("iptables-save", "-t", table).splitlines()
-    return "\n".join(line.split(" [")[0] + " [0:0]" if line[0] == ":" else line for line in lines if line[0] in ":-")
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
