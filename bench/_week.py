@@ -97,7 +97,7 @@ def week(seed: int, days: float) -> list[Task]:
     capacity = GPUS * days * DAY
     for team, part in PART.items():
         asked = 0.0
-        floods = [(1.4 * DAY, 200), (4.4 * DAY, 200)] if team == 6 else []
+        floods = [(at * DAY, 200) for at in (1.4, 4.4) if team == 6 and at < days]
         while asked < LOAD * part * capacity:
             at = source.chance.uniform(0, days * DAY)
             if source.chance.random() > (1.0 if 9 <= at % DAY / HOUR <= 19 else 0.35):
@@ -112,16 +112,23 @@ def week(seed: int, days: float) -> list[Task]:
     return numbered(tasks)
 
 
-def always_waiting(seed: int, days: float) -> list[Task]:
-    """More than enough jobs of every team from the start; team flood has five times as many."""
+def always_waiting(seed: int, days: float, *, classes: bool = True) -> list[Task]:
+    """A third more jobs of every team than its part, a quarter of them at the start; team flood has twice as many.
+
+    With ``classes`` one of ten is high, otherwise all are normal.
+    """
     source = Source(random.Random(seed))
     tasks = []
     for team in TEAMS:
         asked = 0.0
-        while asked < GPUS * days * DAY * (1.0 if team == 6 else 0.5):
-            tasks.append(source.make(team, source.chance.uniform(0, 60)))
-            asked += tasks[-1].seconds * tasks[-1].job.demand.gpus
-    return numbered([task for task in tasks if task.job.priority in {1, 2}])
+        part = WEIGHTS.get(team, 1.0) / sum(WEIGHTS.get(one, 1.0) for one in TEAMS)
+        while asked < GPUS * days * DAY * part * (2.0 if team == 6 else 4 / 3):
+            early = source.chance.random() < 1 / 4
+            task = source.make(team, source.chance.uniform(0, 60.0 if early else days * DAY))
+            if task.job.priority in {1, 2}:
+                tasks.append(task if classes else replace(task, job=replace(task.job, priority=1)))
+                asked += task.seconds * task.job.demand.gpus
+    return numbered(tasks)
 
 
 def numbered(tasks: Sequence[Task]) -> list[Task]:

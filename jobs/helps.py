@@ -17,7 +17,8 @@ def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate]) -> 
     """
     found: list[str] = []
     seen: set[str] = set()
-    for kind, demand, words in _smaller(job.demand, nodes):  # of each kind the least that has to be given up
+    fits_now = _fits(job.demand, nodes)  # and waits for something else, such as its team's limit
+    for kind, demand, words in () if fits_now else _smaller(job.demand, nodes):  # of each kind what gives up least
         if kind not in seen and _fits(demand, nodes):
             seen.add(kind)
             found.append(f"{words} it would start now")

@@ -36,8 +36,9 @@ class Correction:
     high: float = 1.8
 
     @classmethod
-    def of(cls, ratios: Sequence[float]) -> "Correction":
-        """Learn from past waits; from too few nothing."""
+    def of(cls, past: Sequence[tuple[float, float]]) -> "Correction":
+        """Learn from past waits, each as it was estimated and as it came, in seconds; from too few nothing."""
+        ratios = [came / raw for raw, came in past if raw >= 1.0]
         if len(ratios) < ENOUGH:
             return cls()
         cuts = statistics.quantiles(ratios, n=10)
@@ -61,7 +62,7 @@ class Correction:
 
 def correction(session: Session) -> Correction:
     """What past waits teach."""
-    return Correction.of([row.came / row.raw_seconds for row in _past(session) if row.raw_seconds >= 1.0])
+    return Correction.of([(row.raw_seconds, row.came) for row in _past(session)])
 
 
 def past_error(session: Session) -> PastError:

@@ -1,0 +1,77 @@
+"""What the database teaches of how long jobs take: ended ones, waiting ones with a checkpoint, running ones."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, update
+
+from stoker.jobs.attempts import Ending
+from stoker.jobs.durations import RecentDurations, past_durations, running_durations, waiting_durations
+from stoker.jobs.lifecycle import Outcome
+from stoker.jobs.models import Attempt, Job
+from tests.support.queue import Queue
+
+
+def ended(queue: Queue, incarnation: UUID, seconds: float, outcome: Outcome = Outcome.SUCCEEDED) -> int:
+    """A job that ran so long."""
+    number, attempt = queue.running(incarnation)
+    queue.finish(attempt, incarnation, Ending(outcome, ran_seconds=seconds))
+    return number
+
+
+def expected(queue: Queue, number: int) -> float:
+    """The seconds that a job is expected to run."""
+    with queue.factory() as session:
+        return waiting_durations(session, past_durations(session), [session.get_one(Job, number)])[number].p50_seconds
+
+
+def test_jobs_that_ended_by_themselves_teach_and_those_that_were_preempted_do_not(queue: Queue) -> None:
+    incarnation = queue.worker()
+    for _ in range(6):
+        ended(queue, incarnation, 100.0)
+    ended(queue, incarnation, 9000.0, Outcome.PREEMPTED)
+    assert expected(queue, queue.submit()) == pytest.approx(100.0)
+
+
+def test_old_jobs_are_forgotten(queue: Queue) -> None:
+    number = ended(queue, queue.worker(), 100.0)
+    waiting = queue.submit()
+    known = expected(queue, waiting)
+    with queue.factory() as session:
+        long_ago = func.now() - timedelta(days=29)
+        session.execute(update(Job).where(Job.number == number).values(finished_at=long_ago))
+        session.commit()
+    assert expected(queue, waiting) != known
+
+
+def test_a_running_job_is_judged_by_its_own_pace_once_it_has_one(queue: Queue) -> None:
+    incarnation = queue.worker()
+    for _ in range(6):
+        ended(queue, incarnation, 1000.0)
+    number, attempt = queue.running(incarnation)
+    with queue.factory() as session:
+        first = running_durations(session, past_durations(session), [number])[0].left.p50_seconds
+        assert first == pytest.approx(1000.0, rel=0.05)
+        session.execute(
+            update(Attempt)
+            .where(Attempt.id == attempt)
+            .values(
+                claimed_at=func.now() - timedelta(seconds=100),
+                first_step_at=func.now() - timedelta(seconds=100),
+                progressed_at=func.now(),
+                progress={"step": 50, "steps": 100},
+            )
+        )
+        live = running_durations(session, past_durations(session), [number])[0].left.p50_seconds
+    assert 100.0 <= live < 150.0  # half was done in 100 s
+
+
+def test_what_was_learned_is_read_again_after_a_minute(queue: Queue) -> None:
+    ended(queue, queue.worker(), 100.0)
+    times = iter([0.0, 59.0, 61.0, 61.0])  # asked once to look, once more to read
+    recent = RecentDurations(clock=lambda: next(times))
+    with queue.factory() as session:
+        first = recent.read(session)
+        assert recent.read(session) is first
+        assert recent.read(session) is not first
