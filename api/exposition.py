@@ -80,6 +80,7 @@ class _Families(Collector):
         waits = {(f"{share:g}",): seconds for share, seconds in found.wait_seconds.items()}
         yield _family("stoker_wait_seconds", "From submit to start, last hour", ("quantile",), waits)
         yield _family("stoker_attempts", "Attempts that ended in the last hour", ("outcome", "class"), found.attempts)
+        yield _family("stoker_notifications", "Still to be delivered", (), {(): found.notifications})
         leases = {(one.name,): one.lease_seconds for one in found.workers}
         yield _family("stoker_lease_seconds", "What is left of a worker's lease", ("worker",), leases)
         yield _family(

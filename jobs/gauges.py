@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from stoker.jobs.capacity import live_fleet, other_fleet
 from stoker.jobs.leases import broker_down
 from stoker.jobs.lifecycle import State
-from stoker.jobs.models import Attempt, Device, Incarnation, Job, Lease, Team, Worker
+from stoker.jobs.models import Attempt, Device, Incarnation, Job, Lease, Notification, Team, Worker
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS
 from stoker.jobs.waits import or_other_version, why_not
 from stoker.jobs.window import demand_of
@@ -52,6 +52,7 @@ class Gauges:
     running: dict[str, int]  # team -> jobs that run
     wait_seconds: dict[float, float]  # share -> recent attempts waited no longer than this; empty when there were none
     attempts: dict[tuple[str, str], int]  # outcome, failure class (or empty) -> recent attempts
+    notifications: int  # that are still to be delivered
     workers: tuple[WorkerGauge, ...]
     devices: tuple[DeviceGauge, ...]
 
@@ -65,6 +66,7 @@ def read_gauges(session: Session) -> Gauges:
         running=_running(session),
         wait_seconds=_waits(session),
         attempts=_attempts(session),
+        notifications=_notifications(session),
         workers=workers,
         devices=_devices(session, [worker.name for worker in workers]),
     )
@@ -79,13 +81,17 @@ def _queue(session: Session) -> dict[tuple[str, str], int]:
         (backing_off, BACKING_OFF.code),
         else_="",
     )
-    waiting = (
-        select(Team.name, flag.label("flag"), Job.spec["resources"].label("resources"), Job.pinned_machine)
-        .join(Team, Team.id == Job.team_id)
-        .where(Job.state.in_((State.WAITING, State.QUEUED)))
-        .subquery()
+    waiting = select(Job.team_id, Job.shape, Job.number, flag.label("flag")).where(
+        Job.state.in_((State.WAITING, State.QUEUED))
     )
-    statement = select(*waiting.c, func.count()).group_by(*waiting.c)
+    one = waiting.subquery()
+    alike = select(one.c.team_id, one.c.flag, func.min(one.c.number).label("first"), func.count().label("count"))
+    counted = alike.group_by(one.c.team_id, one.c.flag, one.c.shape).subquery()  # of equal shape: fit alike
+    statement = (
+        select(Team.name, counted.c.flag, Job.spec["resources"], Job.pinned_machine, counted.c.count)
+        .join(Team, Team.id == counted.c.team_id)
+        .join(Job, Job.number == counted.c.first)
+    )
     found: Counter[tuple[str, str]] = Counter()
     down, fleet, other = broker_down(session), live_fleet(session), other_fleet(session)
     rows: Sequence[Any] = session.execute(statement).all()
@@ -134,6 +140,11 @@ def _attempts(session: Session) -> dict[tuple[str, str], int]:
     statement = select(*ended.c, func.count()).group_by(*ended.c)
     rows: Sequence[Any] = session.execute(statement).all()
     return {(outcome, failure): count for outcome, failure, count in rows}
+
+
+def _notifications(session: Session) -> int:
+    open_ = Notification.sent_at.is_(None) & Notification.failed_at.is_(None)
+    return int(session.scalar(select(func.count()).select_from(Notification).where(open_)) or 0)
 
 
 def _workers(session: Session) -> tuple[WorkerGauge, ...]:

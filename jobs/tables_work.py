@@ -45,6 +45,7 @@ class Job(Base):
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
         Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_jobs_started", "started_at", postgresql_where=text("started_at IS NOT NULL")),
         Index("ix_jobs_code", "team_id", "code_sha256", "number", postgresql_where=text("code_sha256 IS NOT NULL")),
         ForeignKeyConstraint(["team_id", "code_sha256"], [CodeSnapshot.team_id, CodeSnapshot.sha256]),
     )
@@ -115,6 +116,7 @@ class Attempt(Base):
         CheckConstraint("(ended_at IS NOT NULL) = (state = 'ended')", name="ended_at_end"),
         Index("uq_attempts_live", "job_number", unique=True, postgresql_where=text("state <> 'ended'")),
         Index("ix_attempts_live_incarnation", "incarnation_id", postgresql_where=text("state <> 'ended'")),
+        Index("ix_attempts_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("ix_attempts_worker_ended", "worker_id", "ended_at"),  # what became of a worker's attempts lately
     )
 

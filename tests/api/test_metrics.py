@@ -12,8 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.api.app import create_app
+from stoker.jobs.attempts import Ending
+from stoker.jobs.database import connect
+from stoker.jobs.failures import Failure
+from stoker.jobs.lifecycle import Outcome
 from stoker.settings import Settings
 from tests.api.conftest import Kicks, People
+from tests.support.queue import GPU, LEASE, Queue
 
 SPEC = {"version": 1, "kind": "train", "train": {"dataset": "digits"}}
 
@@ -59,9 +64,47 @@ def test_where_no_token_is_set_none_is_good(client: TestClient, people: People, 
     assert client.get("/metrics", headers={"Authorization": "Bearer None"}).status_code == 401
 
 
-def test_the_dashboard_shows_only_what_is_told(prometheus: TestClient) -> None:
+@pytest.fixture
+def queue(database_url: str) -> Iterator[Queue]:
+    engine = connect(database_url)
+    yield Queue(engine)
+    engine.dispose()
+
+
+def test_what_ran_and_runs_is_told_by_class_worker_and_device(settings: Settings, queue: Queue) -> None:
+    incarnation = queue.worker(devices=(GPU,))
+    _, failed = queue.running(incarnation, notify=["https://hooks.example.com/x"])
+    queue.finish(failed, incarnation, Ending(Outcome.FAILED, failure=Failure("user_error", "ValueError: no", "")))
+    queue.finish(queue.running(incarnation)[1], incarnation)
+    queue.running(incarnation, resources={"device": "gpu", "cpus": 2, "memory": 10**8})
+    for cpus in (3, 3, 4):
+        queue.submit(resources={"device": "cpu", "cpus": cpus, "memory": 10**8})
+    with TestClient(create_app(replace(settings, metrics_token="of-prometheus"))) as client:
+        found = _read(client, "of-prometheus")
+    assert found["stoker_attempts", ("user_error", "failed")] == 1  # labels in the order of their names
+    assert found["stoker_attempts", ("", "succeeded")] == 1
+    assert found["stoker_running_jobs", ("vision",)] == 1
+    assert found["stoker_queue_jobs", ("cpus", "vision")] == 3
+    assert {share for name, (share, *_) in found if name == "stoker_wait_seconds"} == {"0.5", "0.9", "0.99"}
+    assert 0 < found["stoker_lease_seconds", ("one",)] <= LEASE
+    assert (found["stoker_worker_cpus", ("one",)], found["stoker_worker_cpus_used", ("one",)]) == (4, 2)
+    assert found["stoker_device_used", ("GPU-0", "H100", "one")] == 1
+    assert found["stoker_device_quarantined", ("GPU-0", "H100", "one")] == 0
+    assert found["stoker_notifications", ()] == 1
+
+
+def test_the_dashboard_shows_only_what_is_told(settings: Settings, queue: Queue) -> None:
     dashboard = json.loads((Path(__file__).parents[2] / "docker/grafana.json").read_text())
-    asked = set(re.findall(r"stoker_[a-z_]+", " ".join(t["expr"] for p in dashboard["panels"] for t in p["targets"])))
-    answer = prometheus.get("/metrics", headers={"Authorization": "Bearer of-prometheus"})
-    told = set(re.findall(r"^# TYPE (stoker_[a-z_]+) ", answer.text, re.MULTILINE))
-    assert {re.sub(r"_(sum|count)$", "", name) for name in asked} <= told
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    queue.running(queue.worker(devices=(GPU,)), resources={"device": "gpu", "memory": 10**8})
+    queue.submit()
+    with TestClient(create_app(replace(settings, metrics_token="of-prometheus"))) as client:
+        answer = client.get("/metrics", headers={"Authorization": "Bearer of-prometheus"})
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert len(targets) >= 10
+    for target in targets:
+        for asked in re.findall(r"stoker_[a-z_]+", target["expr"]):
+            family = families[re.sub(r"_(sum|count)$", "", asked)]
+            wanted = set(re.findall(r"[a-z]+", " ".join(re.findall(r"by \(([^)]*)\)", target["expr"]))))
+            known = {label for sample in family.samples for label in sample.labels}
+            assert wanted <= known or not family.samples, f"{asked} has no label among {wanted}"
