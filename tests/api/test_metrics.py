@@ -85,7 +85,7 @@ def test_what_ran_and_runs_is_told_by_class_worker_and_device(settings: Settings
     assert found["stoker_attempts", ("", "succeeded")] == 1
     assert found["stoker_running_jobs", ("vision",)] == 1
     assert found["stoker_queue_jobs", ("cpus", "vision")] == 3
-    assert {share for name, (share, *_) in found if name == "stoker_wait_seconds"} == {"0.5", "0.9", "0.99"}
+    assert {labels[0] for name, labels in found if name == "stoker_wait_seconds"} == {"0.5", "0.9", "0.99"}
     assert 0 < found["stoker_lease_seconds", ("one",)] <= LEASE
     assert (found["stoker_worker_cpus", ("one",)], found["stoker_worker_cpus_used", ("one",)]) == (4, 2)
     assert found["stoker_device_used", ("GPU-0", "H100", "one")] == 1
