@@ -16,6 +16,7 @@ from stoker.jobs import explaining, reads_jobs, submissions
 from stoker.jobs.accounts import Caller
 from stoker.jobs.documents import parse_json
 from stoker.jobs.explaining import Why
+from stoker.jobs.live import with_live
 from stoker.jobs.models import User
 from stoker.jobs.pages import Page
 from stoker.jobs.reads_jobs import AttemptView, EventView, Filters, JobView
@@ -99,13 +100,15 @@ def list_jobs(
 ) -> Page[JobView]:
     """Jobs, the latest first. Why one does not run yet (`reason`) is told where it is asked for alone."""
     page = reads_jobs.list_jobs(session, caller, filters, limit, cursor)
-    return Page([linked(services, view) for view in page.items], page.next)
+    views = with_live(session, services.foresight.known(session), page.items)
+    return Page([linked(services, view) for view in views], page.next)
 
 
 @router.get("/{number}")
 def show(number: Number, session: Database, caller: Caller_, services: Shared) -> JobView:
     """One job."""
-    return linked(services, reads_jobs.view_job(session, caller, number))
+    view = reads_jobs.view_job(session, caller, number)
+    return linked(services, with_live(session, services.foresight.known(session), [view])[0])
 
 
 @router.get("/{number}/why")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from stoker.client.client import Client
+from stoker.client.forecasts import seconds_until
 from stoker.client.screen import (
     amount,
     as_json,
@@ -19,7 +20,7 @@ from stoker.client.screen import (
     seconds_since,
 )
 
-COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "ACC", "AGE", "ETA")
+COLUMNS = ("JOB", "STATE", "NAME", "OWNER", "ON", "PROGRESS", "LOSS", "ACC", "AGE", "ETA")
 ALIVE = ("running", "placed", "queued", "waiting")
 WATCH_SECONDS = 2.0
 
@@ -57,11 +58,12 @@ def _print(documents: list[dict[str, Any]], *, quiet: bool, json_wanted: bool) -
         for document in documents:
             click.echo(document["number"])
     elif documents or console().is_terminal:
-        print_table(COLUMNS, [_row(document) for document in documents], right=("JOB", "ACC", "AGE", "ETA"))
+        print_table(COLUMNS, [_row(document) for document in documents], right=("JOB", "LOSS", "ACC", "AGE", "ETA"))
 
 
 def _row(document: dict[str, Any]) -> tuple[object, ...]:
-    fraction = (document.get("progress") or {}).get("fraction")
+    fraction, loss = (document.get("progress") or {}).get("fraction"), document.get("loss")
+    left = seconds_until(document.get("ends_at"))  # as the server expects; older ones tell none
     return (
         document["number"],
         document["state"],
@@ -69,9 +71,10 @@ def _row(document: dict[str, Any]) -> tuple[object, ...]:
         document.get("owner"),
         document.get("worker"),
         bar(fraction) if document["state"] == "running" else None,
+        None if loss is None else f"{loss:.4g}",
         percent((document.get("result") or {}).get("accuracy")),
         duration(seconds_since(document.get("created_at"))),
-        duration(_left(document, fraction)),
+        duration(left),
     )
 
 
@@ -81,14 +84,6 @@ def bar(fraction: float | None) -> str:
         return ""
     done = round(8 * fraction)
     return "▓" * done + "░" * (8 - done) + f" {100 * fraction:3.0f} %"
-
-
-def _left(document: dict[str, Any], fraction: float | None) -> float | None:
-    """Seconds to the end at the speed so far."""
-    running = seconds_since(document.get("started_at"))
-    if document["state"] != "running" or not fraction or running is None:
-        return None
-    return running / fraction * (1 - fraction)
 
 
 @click.command()

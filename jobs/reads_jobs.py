@@ -65,6 +65,8 @@ class JobView:
     finished_at: datetime | None
     failure: dict[str, Any] | None  # class, evidence, fix
     result: ResultSummary | None
+    loss: float | None = None  # the latest of a running job; null also where it is no finite number
+    ends_at: datetime | None = None  # when a running job is expected to end
     reason: Explanation | None = None  # why it does not run yet; shown where one job is asked for
     links: Links = field(default_factory=lambda: Links(""))
 

@@ -61,7 +61,7 @@ def read_metrics(session: Session, number: int, keys: Sequence[str] = (), points
     for key, of_key in itertools.groupby(segments, attrgetter("key")):
         kept, thinned = thin((point for segment in of_key for point in _counting(segment, counted)), points)
         if kept:
-            series[key] = Series([step for step, _ in kept], [_finite(value) for _, value in kept], thinned)
+            series[key] = Series([step for step, _ in kept], [finite(value) for _, value in kept], thinned)
     return Metrics(series)
 
 
@@ -80,7 +80,7 @@ def new_points(session: Session, number: int, after: int, limit: int) -> list[Ne
     found = []
     for segment in session.scalars(statement):
         points = list(_counting(segment, counted))
-        steps, values = [step for step, _ in points], [_finite(value) for _, value in points]
+        steps, values = [step for step, _ in points], [finite(value) for _, value in points]
         found.append(NewPoints(segment.id, segment.key, steps, values))
     return found
 
@@ -125,5 +125,6 @@ def _telling(part: list[Point]) -> list[Point]:
     return sorted({point[0]: point for point in (*extremes, *odd)}.values(), key=itemgetter(0))
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value; None where it is no finite number, which JSON cannot say."""
     return value if math.isfinite(value) else None

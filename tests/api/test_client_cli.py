@@ -63,6 +63,10 @@ def test_the_way_of_a_job_as_a_user_sees_it(server: Server, run: Run) -> None:
     table = run("ps").stdout
     assert HOSTILE in table
     assert "33 %" in table
+    assert " 1.5 " in table
+    (shown_again,) = document(run("ps", "--json"))["items"]
+    assert shown_again["loss"] == 1.5
+    assert shown_again["ends_at"] is not None
     assert run("logs", "1").stdout == "fine\nred \\x1b]0;owned\\x07\\u202etxt\n50 %\n"
     assert document(run("logs", "1", "--tail", "1", "--json"))["items"][0]["text"].endswith("50 %\r\n")
     assert document(run("metrics", "1", "--json"))["metrics"]["loss"]["values"] == [2.0, 1.5]
