@@ -1,11 +1,9 @@
 """How long a plan takes on a large fleet with a long queue.
 
-python bench/planner_scale.py [--passes 21] [--million] [--jobs 1000000]
+python bench/planner_scale.py [--passes 21]
 
-The first table: 1,000 workers with 8,000 GPUs, 90 % of them in use, 40 shapes, 8 teams, 10,000 queued jobs that could
-all run somewhere; the GPUs that are free take at least 100 of them. ``--million`` adds the second, with a PostgreSQL
-of its own: a million queued jobs, and how long it takes until one freed slot is filled, from the end of a job to the
-commit of the next one's placement.
+1,000 workers with 8,000 GPUs, 90 % of them in use, 40 shapes, 8 teams, 10,000 queued jobs that could all run
+somewhere; the GPUs that are free take at least 100 of them.
 """
 
 import argparse
@@ -13,35 +11,17 @@ import gc
 import os
 import platform
 import random
-import shutil
 import statistics
-import tempfile
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from sqlalchemy import bindparam, select, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session, sessionmaker
-
-from stoker.jobs.attempts import Ending, claim, finish
-from stoker.jobs.database import connect, sessions, upgrade
-from stoker.jobs.dispatch import Means, Pass, dispatch
-from stoker.jobs.dispatcher import FIRST_DEPTH
 from stoker.jobs.fit import Demand, Node, Unit
-from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
-from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.mix import Mix, shape_of
-from stoker.jobs.models import Attempt, Team, User
 from stoker.jobs.placement import Board, LeastLoss
 from stoker.jobs.planner import plan
 from stoker.jobs.shares import Quota, Shares, TeamShare
 from stoker.jobs.situation import Candidate, Running, Situation, Span
-from stoker.jobs.spec import parse_spec
-from stoker.jobs.window import shape
-from stoker.stack.postgres import Postgres
 
 GB = 10**9
 WORKERS, GPUS, TEAMS, USERS, QUEUED = 1000, 8, 8, 5, 10_000
@@ -123,7 +103,7 @@ def situation(chance: random.Random, rule: LeastLoss) -> Situation:
 
 
 def measure(passes: int) -> None:
-    """Print the first table."""
+    """Print the table."""
     demands = shapes()
     rule = LeastLoss(Mix.of(dict.fromkeys(map(shape_of, demands), 1.0)))
     seconds, reasons, placed = list[float](), list[float](), list[int]()
@@ -147,109 +127,13 @@ def measure(passes: int) -> None:
     print(f"\nplaced {min(placed)} to {max(placed)} jobs a plan; n = {passes} fleets; CPU time")
 
 
-def fill(session: Session, jobs: int) -> None:
-    """Queue so many jobs of eight teams with five users each and forty shapes, one in ten of them high or low."""
-    document = parse_spec({"kind": "train", "train": {"dataset": "digits"}, "resources": {"device": "gpu"}}).document()
-    for team in range(TEAMS):
-        made = Team(name=f"team-{team}")
-        session.add(made)
-        session.flush()
-        session.add_all(User(name=f"user-{team}-{user}", team_id=made.id) for user in range(USERS))
-    session.flush()
-    kinds = [
-        document["resources"] | {"cpus": 1 + kind % 8, "memory": (1 + kind // 8) * GB} for kind in range(40)
-    ]  # all for one GPU: the slot that gets free fits each
-    for kind in kinds:
-        session.execute(
-            text("""
-                INSERT INTO jobs (owner_id, team_id, name, kind, spec, tags, priority, shape, state, queued_at)
-                SELECT u.id, u.team_id, 'job', 'train', :spec, '{}', (ARRAY[1,1,1,1,1,1,1,1,0,2])[1 + turn % 10],
-                    :shape, 'queued', now()
-                FROM users u CROSS JOIN generate_series(1, :each) turn
-            """).bindparams(bindparam("spec", type_=JSONB)),
-            {"spec": document | {"resources": kind}, "shape": shape(kind), "each": jobs // 40 // (TEAMS * USERS)},
-        )
-    session.commit()
-    session.execute(text("ANALYZE"))
-    session.commit()
-
-
-def offer(session: Session) -> uuid.UUID:
-    """A worker with eight GPUs."""
-    devices = tuple(OfferedDevice(f"GPU-{number}", number, "H100", 80 * GB) for number in range(GPUS))
-    identity = Identity(uuid.uuid4(), "host", "boot", 1, 0.0, "bench")
-    register(session, Offer("one", 64_000, 512 * GB, 16, "epyc", devices), identity, 3600.0)
-    session.commit()
-    return identity.id
-
-
-def freed(factory: sessionmaker[Session], incarnation: uuid.UUID, means: Means) -> float:
-    """End one job, and measure until the placement of the next one is committed."""
-    with factory() as session:
-        attempt = session.scalars(select(Attempt.id).where(Attempt.state == "running").limit(1)).one()
-        finish(session, attempt, incarnation, Ending(Outcome.SUCCEEDED, result={"accuracy": 0.5}))
-        session.commit()
-    started = time.perf_counter()
-    with factory() as session:
-        done = dispatch(session, means, FIRST_DEPTH)
-        session.commit()
-    seconds = time.perf_counter() - started
-    assert len(done.sent) == 1
-    take(factory, incarnation, done)
-    return seconds
-
-
-def take(factory: sessionmaker[Session], incarnation: uuid.UUID, done: Pass) -> None:
-    """Let the worker claim what was placed."""
-    for outgoing in done.sent:
-        with factory() as session:
-            claim(session, outgoing.attempt_id, incarnation, 3600.0)
-            session.commit()
-
-
-def measure_queue(jobs: int, turns: int) -> None:
-    """Print the second table."""
-    home = Path(tempfile.mkdtemp(prefix="stoker-bench-"))
-    home.chmod(0o711)  # as root the server runs under another account
-    with Postgres.start(home) as postgres:
-        url = postgres.create_database("bench")
-        upgrade(url)
-        engine = connect(url)
-        factory = sessions(engine)
-        with factory() as session:
-            session.execute(text("SET statement_timeout = 0"))
-            fill(session, jobs)
-            incarnation = offer(session)
-        means = Means()
-        more = True
-        while more:  # until all eight GPUs are in use, and places are promised
-            with factory() as session:
-                done = dispatch(session, means, FIRST_DEPTH)
-                session.commit()
-            take(factory, incarnation, done)
-            more = done.more
-        found = sorted(1000 * freed(factory, incarnation, means) for _ in range(turns))
-        with factory() as session:
-            count = session.scalar(text("SELECT count(*) FROM jobs WHERE state = 'queued'"))
-        engine.dispose()
-    shutil.rmtree(home)
-    print(f"\n{count:,} jobs queued, {TEAMS} teams, {TEAMS * USERS} users, 40 shapes, 3 classes; one slot gets free")
-    print("\n| | median ms | p95 ms |\n|---|---|---|")
-    print(f"| until it is filled | {statistics.median(found):.1f} | {found[int(0.95 * len(found))]:.1f} |")
-    print(f"\nn = {turns}; wall time, from the commit of the end to the commit of the placement")
-
-
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--passes", type=int, default=21)
-    given.add_argument("--million", action="store_true", help="the second table too, which takes some minutes")
-    given.add_argument("--jobs", type=int, default=1_000_000)
     options = given.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} CPUs\n")
     measure(options.passes)
-    if options.million:
-        measure_queue(options.jobs, 100)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The queue as a pass reads it: what there is by index, and jobs only where their turn may have come."""
 
-from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -28,19 +26,23 @@ SELECT team_id, owner_id, priority, extract(epoch FROM queued_at)::float8 FROM l
 """  # noqa: S608 - constants
 SHAPES_SQL = f"""
 WITH RECURSIVE shapes AS (
-    (SELECT shape, team_id, number FROM jobs WHERE {READY} ORDER BY shape, team_id LIMIT 1)
+    SELECT first.* FROM unnest(CAST(:teams AS bigint[])) AS given (team) CROSS JOIN LATERAL (
+        SELECT team_id, shape, number FROM jobs WHERE {READY} AND team_id = given.team
+        ORDER BY team_id, shape LIMIT 1
+    ) first
     UNION ALL
     SELECT following.* FROM shapes CROSS JOIN LATERAL (
-        SELECT shape, team_id, number FROM jobs WHERE {READY} AND (shape, team_id) > (shapes.shape, shapes.team_id)
-        ORDER BY shape, team_id LIMIT 1
+        SELECT team_id, shape, number FROM jobs
+        WHERE {READY} AND team_id = shapes.team_id AND shape > shapes.shape
+        ORDER BY team_id, shape LIMIT 1
     ) following
 )
-SELECT shape, team_id, number FROM shapes
+SELECT team_id, shape, number FROM shapes
 """  # noqa: S608 - constants
 JOBS_SQL = f"""
 SELECT ready.* FROM unnest(CAST(:teams AS bigint[]), CAST(:users AS bigint[]), CAST(:priorities AS int[]),
     CAST(:shapes AS text[])) AS lane (team, owner, class, shapes)
-CROSS JOIN LATERAL unnest(string_to_array(lane.shapes, ',')) AS wanted
+CROSS JOIN LATERAL unnest(string_to_array(lane.shapes, ',')) AS wanted  -- an array of bytes is slow to send
 CROSS JOIN LATERAL (
     SELECT {COLUMNS} FROM jobs
     WHERE {READY} AND (not_before IS NULL OR not_before <= now()) AND number <> ALL(CAST(:held AS bigint[]))
@@ -60,28 +62,37 @@ class Lanes:
     def __init__(self, session: Session, depth: int = WINDOW, demands: Demands | None = None) -> None:
         """See what there is, and read the jobs that hold reservations."""
         self._session, self._depth = session, depth
+        self._kinds = demands or Demands()
         self.lanes = [Lane(*row) for row in session.execute(text(LANES_SQL))]
-        shapes = session.execute(text(SHAPES_SQL)).all() if self.lanes else []
         holders = session.execute(text(HOLDERS_SQL)).all() if self.lanes else []
-        self._known = (demands or Demands()).find(session, [*shapes, *holders])
-        self.holders = candidates(holders, self._known, len(holders))
-        self.demands: dict[int, set[Demand]] = {}
-        self._shapes: dict[int, str] = {}  # by team, in hex: an array of bytes takes psycopg ten times as long
-        for team, rows in groupby(sorted(shapes, key=attrgetter("team_id")), key=attrgetter("team_id")):
-            found = [row.shape for row in rows]
-            self.demands[team] = {self._known[shape, team] for shape in found}
-            self._shapes[team] = ",".join(shape.hex() for shape in found)
+        self.holders = candidates(holders, self._kinds.find(session, holders), len(holders))
+        self._shapes: dict[int, dict[bytes, Demand]] = {}  # by team
+
+    def demands(self, team: int) -> Collection[Demand]:
+        """All that a team's jobs ask for; when this is asked of one team it will be asked of the others."""
+        self._learn(lane.team for lane in self.lanes)
+        return self._shapes.get(team, {}).values()
+
+    def _learn(self, teams: Iterable[int]) -> None:
+        if not (new := set(teams) - self._shapes.keys()):
+            return
+        self._shapes |= {team: {} for team in new}
+        rows = self._session.execute(text(SHAPES_SQL), {"teams": sorted(new)}).all()
+        known = self._kinds.find(self._session, rows)
+        for team, shape, _ in rows:
+            self._shapes[team][shape] = known[shape, team]
 
     def read(self, lanes: Sequence[Lane]) -> list[Candidate]:
         """The first jobs of each shape in these lanes."""
-        known = [lane for lane in lanes if lane.team in self._shapes]
+        self._learn(lane.team for lane in lanes)
+        known = {(shape, team): demand for team, found in self._shapes.items() for shape, demand in found.items()}
         given = {
-            "teams": [lane.team for lane in known],
-            "users": [lane.user for lane in known],
-            "priorities": [lane.priority for lane in known],
-            "shapes": [self._shapes[lane.team] for lane in known],
+            "teams": [lane.team for lane in lanes],
+            "users": [lane.user for lane in lanes],
+            "priorities": [lane.priority for lane in lanes],
+            "shapes": [",".join(shape.hex() for shape in self._shapes[lane.team]) for lane in lanes],
             "held": [job.number for job in self.holders],
             "rows": self._depth + 1,
         }
-        rows = self._session.execute(text(JOBS_SQL), given).all() if known else []
-        return candidates(rows, self._known, self._depth)
+        rows = self._session.execute(text(JOBS_SQL), given).all()
+        return candidates(rows, known, self._depth)

@@ -1,6 +1,6 @@
 """What the planner is told, and what it answers. Pure; times are seconds since 1970, by the database's clock."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,9 +108,8 @@ class Unread(Protocol):
     def lanes(self) -> Sequence[Lane]:
         """All that have jobs, and maybe others."""
 
-    @property
-    def demands(self) -> Mapping[int, Collection[Demand]]:
-        """By team all that its jobs ask for, and maybe more."""
+    def demands(self, team: int, /) -> Collection[Demand]:
+        """All that a team's jobs ask for, and maybe more."""
 
     def read(self, lanes: Sequence[Lane], /) -> Sequence[Candidate]:
         """Of these lanes the first jobs of each demand, without those in ``Situation.queue``."""

@@ -41,7 +41,7 @@ class Job(Base):
         Index(
             "ix_jobs_lanes", "team_id", "owner_id", "priority", "queued_at", postgresql_where=READY
         ),  # stoker.jobs.lanes
-        Index("ix_jobs_shapes", "shape", "team_id", postgresql_where=READY),
+        Index("ix_jobs_shapes", "team_id", "shape", postgresql_where=READY),
         Index("ix_jobs_live", "state", postgresql_where=text("state IN ('waiting', 'placed', 'running')")),
         Index("ix_jobs_name", "team_id", "name", "number"),
         Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),

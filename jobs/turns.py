@@ -8,6 +8,7 @@ user who has used least; of that user's jobs their own order, then the lowest nu
 import heapq
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
+from itertools import groupby
 from operator import attrgetter, itemgetter
 
 from stoker.jobs.fit import Demand
@@ -18,7 +19,6 @@ from stoker.jobs.situation import HIGH, LOW, URGENT, Candidate, Lane, Reservatio
 Key = tuple[int, int, int, int]  # team, user, priority, and which demand: such jobs keep their order
 Turn = tuple[int, int, int, float, int]  # guaranteed first; class; holders of reservations first; share; number
 Head = tuple[int, int, Key]  # own order, number
-NO_TURN: Turn = (2, 0, 0, 0.0, 0)  # after all others
 OWN_ORDER = attrgetter("own_order", "number")
 
 
@@ -117,7 +117,7 @@ class Line:
     def demands(self, team: int) -> Collection[Demand]:
         """All that a team's jobs ask for, and maybe more."""
         unread = self._situation.unread
-        return {*self._read_demands.get(team, ()), *(unread.demands.get(team, ()) if unread else ())}
+        return {*self._read_demands.get(team, ()), *(unread.demands(team) if unread else ())}
 
     @cached_property
     def _read_demands(self) -> dict[int, set[Demand]]:
@@ -135,11 +135,17 @@ class Line:
     def next(self) -> Candidate | None:
         """The job whose turn it is; None: no more."""
         turns = [(self._turn(job, reservation), job) for job, reservation in self._holders.values()]
-        held = min(turns, key=itemgetter(0))[0] if turns else NO_TURN
-        teams = [team for team in self._classes if team in self._best or self._soonest(team) < held]
-        self._read([team for team in teams if team not in self._best])
-        turns += [found for team in teams if (found := self._first(team)) is not None]
-        return min(turns, key=itemgetter(0))[1] if turns else None
+        turns += [found for team in self._classes if (found := self._best.get(team)) is not None]
+        best = min(turns, key=itemgetter(0), default=None)
+        unknown = [(self._soonest(team), team) for team in self._classes if team not in self._best]
+        for soonest, group in groupby(sorted(unknown), key=itemgetter(0)):
+            if best is not None and best[0] <= soonest:
+                break  # nobody of these teams, nor of those that follow, goes before that one
+            teams = [team for _, team in group]
+            self._read(teams)
+            turns = [found for team in teams if (found := self._first(team)) is not None]
+            best = min(turns if best is None else [best, *turns], key=itemgetter(0), default=None)
+        return best[1] if best else None
 
     def _soonest(self, team: int) -> Turn:
         """No job of a team that is not read yet goes before this."""

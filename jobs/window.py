@@ -122,7 +122,7 @@ def candidates(
         jobs, demand = list(group), known[like, team]
         last = depth - 1 if len(jobs) > depth else depth
         for place, (number, _, _, _, _, own_order, queued_at, limit, data) in enumerate(jobs[:depth]):
-            found.append(
-                Candidate(number, priority, demand, team, user, own_order, queued_at, data, limit, place == last)
-            )
+            more = place == last
+            since = min(queued_at, jobs[depth][6]) if more else queued_at  # it counts as old as one behind it
+            found.append(Candidate(number, priority, demand, team, user, own_order, since, data, limit, more))
     return found

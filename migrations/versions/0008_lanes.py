@@ -13,4 +13,4 @@ READY = sa.text("state = 'queued' AND NOT held AND cancel_requested_at IS NULL")
 def upgrade() -> None:
     lane = ["team_id", "owner_id", "priority", "queued_at"]
     op.create_index("ix_jobs_lanes", "jobs", lane, unique=False, postgresql_where=READY)
-    op.create_index("ix_jobs_shapes", "jobs", ["shape", "team_id"], unique=False, postgresql_where=READY)
+    op.create_index("ix_jobs_shapes", "jobs", ["team_id", "shape"], unique=False, postgresql_where=READY)

@@ -64,11 +64,14 @@ class Lanes:
         self._jobs = sorted((job for job in before.queue if job.number not in held), key=OWN_ORDER)
         lanes = {(job.team, job.user, job.priority) for job in self._jobs}
         self.lanes = [Lane(*lane, min(job.queued_at for job in self._of(lane))) for lane in sorted(lanes)]
-        self.demands = {job.team: {job.demand for job in before.queue} for job in before.queue}
         self.unread = set(lanes)
 
     def _of(self, lane: tuple[int, int, int]) -> list[Candidate]:
         return [job for job in self._jobs if (job.team, job.user, job.priority) == lane]
+
+    def demands(self, team: int) -> set[Demand]:
+        """Those of another team too: more is allowed."""
+        return {job.demand for job in self._jobs if job.team in {team, 0}}
 
     def read(self, lanes: Sequence[Lane]) -> list[Candidate]:
         """All jobs of these lanes."""
