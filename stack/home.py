@@ -11,6 +11,7 @@ from typing import Self
 
 from stoker.errors import SettingInvalid, StackError
 from stoker.stack.account import write_private
+from stoker.workers.host import refuse_home
 
 FORMAT = 1  # of what lies in the folder; raised when an older Stoker could not use it any more
 
@@ -21,16 +22,18 @@ class Home:
     def __init__(self, path: Path) -> None:
         """Make the folder if absent, lock it, see that its data is not of a newer Stoker, clear what a kill left.
 
-        Raises StackError: another process holds it, or it cannot be made. SettingInvalid: its data is newer.
+        Raises StackError: another process holds it. SettingInvalid: it cannot be written, or its data is newer.
         """
         self.path = path
         try:
-            if not path.exists():
-                path.mkdir(parents=True)
+            new = not path.exists()
+            refuse_home(path)
+            if new:
                 path.chmod(0o711 if os.geteuid() == 0 else 0o700)  # root: the service account must pass to its data
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StackError(f"cannot use {path}: {error.strerror}; set STOKER_HOME to a folder of yours") from None
+            problem = f"{path} cannot be used: {error.strerror}"
+            raise SettingInvalid("STOKER_HOME", problem, "name a folder of one's own") from None
         try:
             self._hold()
             self._check_format()

@@ -113,6 +113,8 @@ def full(tmp_path: Path) -> Iterator[Path]:
 def test_a_home_on_a_full_disk(full: Path) -> None:
     with pytest.raises(SettingInvalid, match=f"STOKER_HOME: {full} cannot be written: No space left on device"):
         refuse_home(full)
+    done = ended(["stoker.stack.up"], home=full)
+    assert f"STOKER_HOME: {full} cannot be written: No space left on device" in words(done)
 
 
 def test_a_home_that_is_none(tmp_path: Path) -> None:

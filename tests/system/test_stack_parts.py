@@ -57,7 +57,7 @@ def test_data_of_a_newer_stoker_is_refused(home: Path) -> None:
 
 def test_a_home_that_cannot_be_made_is_named(home: Path) -> None:
     (home / "file").write_text("")
-    with pytest.raises(StackError, match=r"cannot use .*/file/home: Not a directory; set STOKER_HOME"):
+    with pytest.raises(SettingInvalid, match=r"STOKER_HOME: .*/file/home cannot be written: Not a directory"):
         Home(home / "file" / "home")
 
 
