@@ -4,7 +4,7 @@ RUN = "$(VENV)/bin/
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help venv demo up test check faults bench containers compose-up
+.PHONY: help venv demo up test check faults gpu-check bench containers compose-up
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ check: venv ## style, types, layers, Dockerfile, compose file; uses no network
 
 faults: venv ## kill, freeze and damage every part, and check that nothing was lost; the seed is printed (ARGS=--long)
 	@$(RUN)python" -m tests.faults $(ARGS)
+
+gpu-check: venv ## for a machine with NVIDIA GPUs: driver, devices, training on each, what is shared; says what to do
+	@$(RUN)python" -m stoker.stack.gpu_check
 
 bench: venv ## the numbers of the README, measured on this machine; ONLY=start_latency for one table
 	@$(RUN)python" -m bench $(ONLY)

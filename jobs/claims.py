@@ -60,6 +60,8 @@ class Claimed:
     spec: JobSpec
     device: str  # cpu | gpu
     device_uuids: tuple[str, ...]
+    device_share: float  # of each of them; less than 1: others of the team are on it, too
+    device_bytes: int  # the memory of the smallest; 0 without any
     dataset: ClaimedDataset | None  # of a recipe
     checkpoint: ClaimedCheckpoint | None
     time_left_seconds: float | None  # of time_limit, less what earlier attempts ran
@@ -78,8 +80,8 @@ def describe(
         select(User.name, Team.name).select_from(User).join(Team, Team.id == job.team_id).where(User.id == job.owner_id)
     ).one()
     spec = parse_spec(job.spec)
-    uuids = session.scalars(
-        select(Device.uuid)
+    devices = session.execute(
+        select(Device.uuid, Device.memory_bytes)
         .join(Allocation, Allocation.device_id == Device.id)
         .where(Allocation.attempt_id == attempt.id)
         .order_by(Device.position)
@@ -95,7 +97,9 @@ def describe(
         team_id=job.team_id,
         spec=spec,
         device=attempt.device,
-        device_uuids=tuple(uuids),
+        device_uuids=tuple(device.uuid for device in devices),
+        device_share=attempt.gpus_milli / 1000 / len(devices) if devices else 1.0,
+        device_bytes=min((device.memory_bytes for device in devices), default=0),
         dataset=_dataset(session, job, spec),
         checkpoint=checkpoint,
         time_left_seconds=_time_left(session, job, spec),

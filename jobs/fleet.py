@@ -28,6 +28,7 @@ class OfferedDevice:
     model: str
     memory_bytes: int
     capacity_milli: int = 1000
+    fault: str | None = None  # why it is out of use from the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,9 @@ def _offer(session: Session, offer: Offer) -> int:
         update(Device).where(Device.worker_id == worker, Device.uuid.not_in(list(offered))).values(capacity_milli=0)
     )
     for device in sorted(offer.devices, key=lambda device: device.uuid):
-        columns = {name: getattr(device, name) for name in OfferedDevice.__slots__ if name != "uuid"}
+        columns = {name: getattr(device, name) for name in OfferedDevice.__slots__ if name not in {"uuid", "fault"}}
+        if device.fault is not None:
+            columns |= {"quarantined_at": func.now(), "quarantine_reason": device.fault[:500]}
         new = upsert(Device).values(worker_id=worker, uuid=device.uuid, **columns)
         session.execute(new.on_conflict_do_update(index_elements=["worker_id", "uuid"], set_=columns))
     return worker

@@ -26,7 +26,7 @@ def run_task(document: dict[str, Any], connection: socket.socket) -> int:
     """Run one task in a forked trainer; returns its exit code."""
     reseed()
     if document["kind"] == "canary":
-        return canary(document["device"])
+        return canary(document["device"]) or overdraw(document["device"], **document.get("share", {}))
     return trainer.run(Task.from_document(document), Channel(connection))
 
 
@@ -53,6 +53,18 @@ def canary(device: str) -> int:
     loss.backward()
     optimizer.step()
     return 0 if torch.isfinite(model.weight).all() else 1
+
+
+def overdraw(device: str, granted_bytes: int = 0, refused_bytes: int = 0) -> int:
+    """Take memory that is granted, then more, which must be refused; 0 unless it was not."""
+    if not refused_bytes:
+        return 0
+    torch.empty(granted_bytes, dtype=torch.uint8, device=device)
+    try:
+        torch.empty(refused_bytes, dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError:
+        return 0
+    return 1
 
 
 def rehearse() -> None:

@@ -86,7 +86,7 @@ class Decoding:
         return Order(
             id=str(self.run.id),
             task=task.to_document(),
-            environment=preparation.environment_of(claimed) | {"HOME": str(folder), "TMPDIR": str(folder)},
+            environment=preparation.environment_of(claimed, {}) | {"HOME": str(folder), "TMPDIR": str(folder)},
             scratch=str(folder),
             title=f"job {claimed.job_number} data",
             deadline=self.run.deadline,

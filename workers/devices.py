@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +16,26 @@ from stoker.log import Events
 
 events = Events(__name__)
 PROBE_SECONDS = 30.0
+LISTEN_SECONDS = 15.0  # for errors, at each look; starting the process that listens costs a tenth of a second
+CONTEXT_BYTES = 500 * 10**6  # of a device's memory that a process with CUDA holds beside what torch allocates
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,100}")
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the driver says of one device at one moment."""
+
+    processes: dict[int, int] = field(default_factory=dict)  # pid -> bytes held; 0: the driver does not say
+    used_bytes: int | None = None  # by all of them together, also those of other containers; None: it does not say
+    xids: tuple[int, ...] = ()  # critical errors since the last look, by NVIDIA's numbers
+
+
 class Inventory(Protocol):
     """Where a worker learns of its devices."""
+
+    def look(self) -> dict[str, Seen] | None:
+        """All devices that answer, by UUID; may wait a while for errors. None: the driver could not be asked."""
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The devices that jobs may use, in PCI bus order."""
@@ -47,6 +61,20 @@ def cuda_environment(uuids: Sequence[str]) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
 
 
+def limit_memory(environment: Mapping[str, str], share: float, memory_bytes: int) -> dict[str, str]:
+    """An environment in which torch takes no more than its share of a device; all of it: nothing is changed.
+
+    Cooperative: it binds torch's own allocator, in each process by itself, and a program may lift it.
+    """
+    if share >= 1:
+        return dict(environment)
+    fraction = max(0.01, share - CONTEXT_BYTES / memory_bytes)
+    own = environment.get("PYTORCH_ALLOC_CONF") or environment.get("PYTORCH_CUDA_ALLOC_CONF")
+    words = [word for word in (own, f"per_process_memory_fraction:{fraction:.4f}") if word]
+    kept = {name: value for name, value in environment.items() if name != "PYTORCH_CUDA_ALLOC_CONF"}
+    return kept | {"PYTORCH_ALLOC_CONF": ",".join(words)}
+
+
 def inventory(setting: str) -> Inventory:
     """The inventory that STOKER_WORKER_DEVICES names: ``auto``, ``none`` or ``fake:FILE.json``.
 
@@ -64,6 +92,10 @@ def inventory(setting: str) -> Inventory:
 @dataclass(frozen=True, slots=True)
 class Nothing:
     """No devices: everything runs on the CPU."""
+
+    def look(self) -> dict[str, Seen] | None:
+        """None."""
+        return {}
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """None."""
@@ -96,6 +128,15 @@ class Nvml:
 
     _files: dict[str, list[str]] = field(default_factory=dict)  # of each device that was listed
 
+    def look(self) -> dict[str, Seen] | None:
+        """What NVML says, after it has listened for errors for some seconds."""
+        try:
+            found: dict[str, Any] | None = _query("watch", str(LISTEN_SECONDS))
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            events.warning("nvml_not_asked", error=str(error)[:500])
+            return None
+        return None if found is None else {uuid: seen_of(document) for uuid, document in found.items()}
+
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The GPUs, or their MIG instances where MIG is on; none without a driver."""
         found = _ask_nvml()
@@ -124,15 +165,29 @@ class Nvml:
         return (*_DRIVER_FILES, *dict.fromkeys(own)) if uuids else ()
 
 
+def seen_of(document: dict[str, Any]) -> Seen:
+    """What a look found at one device, as it was written down."""
+    held = {int(pid): int(size) for pid, size in document["processes"]}
+    return Seen(held, document["used_bytes"], tuple(document["xids"]))
+
+
+def _query(*arguments: str) -> Any:
+    """Ask in a process of its own.
+
+    Raises SubprocessError, OSError, ValueError.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-m", "stoker.workers.nvml", *arguments],
+        capture_output=True,
+        timeout=PROBE_SECONDS,
+        check=True,
+    )
+    return json.loads(asked.stdout)
+
+
 def _ask_nvml(*arguments: str) -> list[Any]:
     try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "stoker.workers.nvml", *arguments],
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-            check=True,
-        )
-        return list(json.loads(asked.stdout))
+        return list(_query(*arguments))
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         events.warning("nvml_not_asked", error=str(error)[:500])
         return []
@@ -143,10 +198,26 @@ class Fake:
     """Devices from a file, for tests where there is no GPU; trainers that are given them compute on the CPU.
 
     The file is a list of ``{"uuid", "model", "memory_bytes", "bus"}`` in NVML's order, which is not that of the bus;
-    ``"processes"`` may list pids, ``"memory"`` maps them to bytes.
+    ``"processes"`` may list pids, ``"memory"`` maps them to bytes, ``"used_bytes"`` is the sum, ``"xids"`` lists
+    errors; a device that is ``"lost"`` does not answer.
     """
 
     path: Path
+
+    def look(self) -> dict[str, Seen] | None:
+        """What the file says at this moment; None while it is being written."""
+        try:
+            listed = [device for device in json.loads(self.path.read_text()) if not device.get("lost")]
+        except ValueError:
+            return None
+        return {
+            device["uuid"]: Seen(
+                dict.fromkeys(device.get("processes", ()), 0) | self.memory(device["uuid"]),
+                device.get("used_bytes"),
+                tuple(device.get("xids", ())),
+            )
+            for device in listed
+        }
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """What the file lists; raises SettingInvalid."""

@@ -1,11 +1,12 @@
 """Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver.
 
 With the UUID of a GPU, print the processes that hold memory of it, as pairs of pid and bytes; with ``driver``, the
-driver's version.
+driver's version; with ``watch SECONDS``, what each GPU that answers holds after so many seconds, and its errors since.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def holders(uuid: str) -> list[tuple[int, int]]:
 
     Bytes are 0 where the driver says who, but not how much.
     """
-    device = pynvml.nvmlDeviceGetHandleByUUID(uuid.encode())
+    return _holders(pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
+
+
+def _holders(device: Any) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
         try:
@@ -76,6 +80,51 @@ def holders(uuid: str) -> list[tuple[int, int]]:
         except pynvml.NVMLError:  # MIG instances know no graphics
             continue
     return found
+
+
+def watch(seconds: float) -> dict[str, dict[str, Any]]:
+    """Listen for critical errors, then look at each device that answers: its processes, its memory, its errors."""
+    errors = _listen(seconds)
+    found: dict[str, dict[str, Any]] = {}
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+            xids = errors.get(_text(pynvml.nvmlDeviceGetUUID(gpu)), [])
+            for device in _instances(gpu) if _mig(gpu) else [gpu]:
+                found[_text(pynvml.nvmlDeviceGetUUID(device))] = _holding(device) | {"xids": xids}
+        except pynvml.NVMLError:  # it is lost
+            continue
+    return found
+
+
+def _listen(seconds: float) -> dict[str, list[int]]:
+    """The errors that come within so many seconds, by the UUID of the whole GPU."""
+    errors: dict[str, list[int]] = {}
+    awaited, until = pynvml.nvmlEventSetCreate(), time.monotonic() + seconds
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+                pynvml.nvmlDeviceRegisterEvents(gpu, pynvml.nvmlEventTypeXidCriticalError, awaited)
+            except pynvml.NVMLError:  # it is lost, or tells of no errors
+                continue
+        while (left := until - time.monotonic()) > 0:
+            try:
+                event = pynvml.nvmlEventSetWait_v2(awaited, max(1, round(1000 * left)))
+            except pynvml.NVMLError_Timeout:
+                break
+            except pynvml.NVMLError:  # while a GPU is lost, there is no waiting for the others
+                time.sleep(left)
+                break
+            errors.setdefault(_text(pynvml.nvmlDeviceGetUUID(event.device)), []).append(int(event.eventData))
+    finally:
+        pynvml.nvmlEventSetFree(awaited)
+    return errors
+
+
+def _holding(device: Any) -> dict[str, Any]:
+    used = pynvml.nvmlDeviceGetMemoryInfo(device, version=pynvml.nvmlMemory_v2).used  # without what the driver keeps
+    return {"processes": _holders(device), "used_bytes": int(used)}
 
 
 def _text(value: str | bytes) -> str:
@@ -87,12 +136,14 @@ def main() -> None:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        json.dump([], sys.stdout)
+        json.dump(None if sys.argv[1:2] == ["watch"] else [], sys.stdout)
     else:
         json.dump(_answer(sys.argv[1:]), sys.stdout)
 
 
-def _answer(arguments: list[str]) -> list[Any]:
+def _answer(arguments: list[str]) -> list[Any] | dict[str, Any]:
+    if arguments[:1] == ["watch"]:
+        return watch(float(arguments[1]))
     if arguments == ["driver"]:
         return [_text(pynvml.nvmlSystemGetDriverVersion())]
     return holders(arguments[0]) if arguments else gpus()

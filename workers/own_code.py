@@ -234,4 +234,4 @@ class OwnCode:
             "STOKER_RUN": str(self.scratch / TASK),
         }
         wanted = claimed.spec.environment.variables | claimed.secrets
-        return self.preparation.environment_of(claimed) | wanted | ours
+        return self.preparation.environment_of(claimed, wanted | ours)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from stoker.training import cache
 from stoker.training.config import BUILTIN_DATASETS, CheckpointSource, DatasetSource
 from stoker.training.removal import remove_tree
 from stoker.workers.bounds import Bounds
-from stoker.workers.devices import Inventory, cuda_environment
+from stoker.workers.devices import Inventory, cuda_environment, limit_memory
 from stoker.workers.runs import Run
 from stoker.workers.transactions import persist, repeat
 
@@ -152,7 +152,11 @@ class Preparation:
         """What the trainer calls its device: ``cpu`` or ``cuda:0``."""
         return self.inventory.torch_device(claimed.device_uuids) if claimed.device == "gpu" else "cpu"
 
-    def environment_of(self, claimed: Claimed) -> dict[str, str]:
-        """The variables that every trainer has, whatever it runs: its processors, its devices and no others."""
+    def environment_of(self, claimed: Claimed, more: Mapping[str, str]) -> dict[str, str]:
+        """What a trainer has in its environment: its processors, its devices and no others, and what it brings itself.
+
+        On a device that it shares torch keeps to the job's part of the memory.
+        """
         own = {"OMP_NUM_THREADS": str(max(1, int(claimed.spec.resources.cpus)))}
-        return self.environment | own | cuda_environment(claimed.device_uuids)
+        whole = self.environment | own | cuda_environment(claimed.device_uuids) | dict(more)
+        return limit_memory(whole, claimed.device_share, claimed.device_bytes)

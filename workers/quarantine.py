@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import exc
 from sqlalchemy.orm import Session, sessionmaker
@@ -31,11 +31,13 @@ class Quarantine:
         inventory: Inventory,
         self_test: Callable[[str], bool],
         every_seconds: float = SELF_TEST_SECONDS,
+        objections: Mapping[str, str] | None = None,
     ) -> None:
-        """Nothing is tested before ``start``."""
+        """Nothing is tested before ``start``; ``objections`` are those with which the worker registers."""
         self._sessions, self._worker, self._inventory, self._self_test = sessions, worker, inventory, self_test
         self._every_seconds = every_seconds
         self._left: dict[str, int] = {}  # device -> the trainer that was seen on it last
+        self._objections = dict(objections or {})  # device -> what speaks against it as long as it is seen
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="self-test", daemon=True)
 
@@ -58,6 +60,18 @@ class Quarantine:
                 events.error("device_quarantined", uuid=uuid, reason=reason)
                 self._set(uuid, reason, go_on)
 
+    def judge(self, uuid: str, objection: str | None) -> None:
+        """Take a device out of use for what is seen of it now, such as a stranger; None: nothing speaks against it.
+
+        Waits for the database until stopped; raises what that raises.
+        """
+        if objection is None:
+            self._objections.pop(uuid, None)
+        elif uuid not in self._objections:
+            events.error("device_quarantined", uuid=uuid, reason=objection)
+            self._set(uuid, objection[:500], lambda: not self._stopping.is_set())
+            self._objections[uuid] = objection
+
     def review(self) -> None:
         """Test each device that is out of use, and take back those on which a training step works."""
         for uuid in once(self._sessions, lambda session: fleet.quarantined(session, self._worker)):
@@ -78,6 +92,8 @@ class Quarantine:
         return None
 
     def _is_sound(self, uuid: str) -> bool:
+        if uuid in self._objections:
+            return False
         left = self._left.get(uuid)
         if left is not None and (processes.started(left) is not None or left in self._inventory.processes(uuid)):
             return False

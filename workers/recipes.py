@@ -49,7 +49,7 @@ class Recipe:
         return Order(
             id=str(self.run.id),
             task=task.to_document(),
-            environment=preparation.environment_of(claimed) | own,
+            environment=preparation.environment_of(claimed, own),
             scratch=str(self.scratch),
             title=f"job {claimed.job_number}",
             deadline=self.run.deadline,

@@ -41,6 +41,7 @@ class Run:
         self.frozen_seconds = 0.0  # of its trainers that have ended
         self.asked = Asked.NOTHING
         self.stopping = False  # the worker stops, whatever else was asked
+        self.device_fault: str | None = None  # why a device of its own can be used no more
         self._patience_ends = math.inf  # monotonic
         self._lock = threading.Lock()
         self._trainer: Trainer | None = None
@@ -68,6 +69,13 @@ class Run:
             if not self.stopping:
                 self.stopping, self._patience_ends = True, time.monotonic() + patience_seconds
         self.ask(Asked.STOP)
+
+    def lose_device(self, evidence: str) -> None:
+        """Say that a device of its own is lost: its trainer is killed, and it runs again elsewhere."""
+        with self._lock:
+            self.device_fault = self.device_fault or evidence
+            if self._trainer:
+                self._trainer.wake()
 
     def may_wait(self) -> bool:
         """Whether a step that the database refuses for the moment is to be tried again."""

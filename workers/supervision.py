@@ -198,6 +198,10 @@ class Supervision:
     def _check_limits(self) -> None:
         if self._steps or self._trainer.status is not None:
             return
+        if self._run.device_fault:  # it may hang in the driver, and would say nothing itself
+            self.sight.failure = {"class": "device_error", "evidence": self._run.device_fault, "fix": ""}
+            self._plan({Step.KILL: 0.0})
+            return
         left, active = self._run.claimed.time_left_seconds, self._active()
         if left is not None and active - self._run.began > left:
             self.sight.limit = Limit.TIME

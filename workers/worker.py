@@ -2,7 +2,6 @@
 
 import logging
 import re
-import signal
 import socket
 import time
 import warnings
@@ -11,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -24,7 +23,7 @@ from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, refuse_broker, send
 from stoker.settings import Settings
-from stoker.workers import devices, flower, fresh, host, pip, processes, tasks
+from stoker.workers import devices, flower, fresh, host, pip, processes, tasks, watch
 from stoker.workers.bounds import Bounds
 from stoker.workers.canary import Canary
 from stoker.workers.consumer import Sieve
@@ -37,8 +36,10 @@ from stoker.workers.preparation import Preparation, empty_folder
 from stoker.workers.quarantine import SELF_TEST_SECONDS, Quarantine
 from stoker.workers.runner import Runner
 from stoker.workers.runs import Runs
+from stoker.workers.stopping import stop_step
 from stoker.workers.trainers import COMMAND, ForkServer, allowed_environment
 from stoker.workers.transactions import persist
+from stoker.workers.watch import DeviceWatch
 
 events = Events(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -71,6 +72,7 @@ class Worker:
         self._url, self._broker = settings.database_url, settings.broker_url
         self._inventory = devices.inventory(settings.worker_devices)
         self._devices = self._inventory.devices()
+        self._objections: dict[str, str] = {}  # what spoke against some of them at the start
         kind = () if self._devices else ("--cpu-only",)
         self._fork_server = ForkServer(environ, (*command, *kind), owns_process=True)
         self._runs = Runs()
@@ -101,9 +103,9 @@ class Worker:
 
     def _serve(self, app: Celery) -> None:
         engine = connect(self._url, pool_size=5, application=f"stoker worker {self.name}")
-        membership = Membership(sessions(engine), self.offer(), self.settings.lease_seconds)
         self._fork_server.wait_ready()
         self.canary()
+        membership = Membership(sessions(engine), self.offer(), self.settings.lease_seconds)
         _patiently(membership.join, "register")
         empty_folder(self.settings.home / "scratch" / self.name)  # of incarnations that are no more
         self.health.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,12 @@ class Worker:
 
     def _consume(self, app: Celery, engine: Engine, membership: Membership) -> None:
         quarantine = Quarantine(
-            sessions(engine), self.name, self._inventory, self._canary.sings, self._self_test_seconds
+            sessions(engine),
+            self.name,
+            self._inventory,
+            self._canary.sings,
+            self._self_test_seconds,
+            self._objections,
         )
         runner = Runner(
             sessions(engine),
@@ -138,15 +145,19 @@ class Worker:
         flower.install_controls(sessions(engine), membership, herald)
         app.steps["consumer"].add(flower.presence_step(herald))
         app.steps["consumer"].add(Sieve)
-        app.steps["worker"].add(_drain_step(self._runs, membership, self.settings.stop_grace_seconds))
+        app.steps["worker"].add(stop_step(self._runs, membership, self.settings.stop_grace_seconds))
         dispatcher = Dispatcher(engine, partial(send, using=app), self.settings)
         dispatcher.start()
+        uuids = [one.uuid for one in self._devices]
+        watched = DeviceWatch(self._inventory, uuids, self._runs, quarantine.judge, self._objections)
         quarantine.start()
+        watched.start()
         herald.start()
         try:
             self._take_jobs(self._celery(app))
         finally:
             herald.stop()
+            watched.stop()
             quarantine.stop()
             dispatcher.stop()
 
@@ -194,23 +205,32 @@ class Worker:
         )
 
     def canary(self) -> None:
-        """Let a forked child make one training step, on a device if there is one.
+        """Let a forked child make one training step on each device, or on the CPU where there are none.
 
-        If that fails twice, every trainer will be a fresh interpreter instead. Raises StackError: it fails there too.
+        A device that others use, or on which it fails, is out of use from the start. Where it fails everywhere, every
+        trainer will be a fresh interpreter instead. Raises StackError: it fails there too, and on the CPU.
         """
-        uuids = [device.uuid for device in self._devices[:1]]
-        for _ in range(2):
-            if (status := self._canary.step(uuids)) == 0:
-                return
-            events.warning("canary_failed", status=status)
+        uuids = [device.uuid for device in self._devices]
+        self._objections = watch.at_start(self._inventory, uuids)
+        usable = [uuid for uuid in uuids if uuid not in self._objections]
+        failed = self._canary.trial(usable)
+        if len(failed) == max(1, len(usable)):
+            self._start_fresh()
+            failed = self._canary.trial(usable)
+            if len(failed) == max(1, len(usable)) and (not usable or self._canary.trial([])):
+                raise StackError(f"{next(iter(failed.values()))}, in a fresh process too; see the log above")
+        faults = self._objections | failed
+        for uuid in faults:
+            events.error("device_not_offered", uuid=uuid, reason=faults[uuid])
+        self._devices = tuple(replace(device, fault=faults.get(device.uuid)) for device in self._devices)
+
+    def _start_fresh(self) -> None:
         events.error("trainers_start_fresh", reason="forked children cannot train here; each job starts seconds later")
         self._fork_server.close()
         self._fork_server = ForkServer(self._environ, fresh.COMMAND, owns_process=True)
         self._fork_server.start()
         self._fork_server.wait_ready()
         self._canary = replace(self._canary, fork_server=self._fork_server)
-        if (status := self._canary.step(uuids)) != 0:
-            raise StackError(f"a training step failed in a fresh process too (status {status}); see the log above")
 
 
 def worker_name(settings: Settings) -> str:
@@ -222,32 +242,6 @@ def worker_name(settings: Settings) -> str:
     if not NAME.fullmatch(name):
         raise SettingInvalid("STOKER_WORKER_NAME", f"{name[:100]!r} is not a name", "use letters, digits, . _ -")
     return name
-
-
-def _drain_step(runs: Runs, membership: Membership, patience_seconds: float) -> type:
-    """A bootstep that asks all runs to stop when Celery stops, by SIGTERM or by Flower's shutdown alike."""
-
-    class Drain(bootsteps.StartStopStep):
-        """Runs before the pool waits for its threads."""
-
-        requires = ("celery.worker.components:Pool",)
-
-        def start(self, worker: Any) -> None:
-            """Take over SIGHUP, at which Celery would start itself anew beside our fork server."""
-            del worker
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-        def close(self, worker: Any) -> None:
-            """Ask for checkpoints and ends."""
-            del worker
-            events.info("worker_stopping", runs=len(runs.all()))
-            membership.step_back()
-            runs.stop(patience_seconds)
-
-        def stop(self, worker: Any) -> None:
-            """Nothing: the pool waits for the runs."""
-
-    return Drain
 
 
 def _keep_logging(**_: Any) -> None:
