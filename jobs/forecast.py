@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-ENOUGH = 5.0  # like jobs; where there are fewer, the next wider group fills up
+ENOUGH = 2.0  # like jobs; where there are fewer, the next wider group fills up: with 5 lengths are told a tenth worse
 KEPT = 64  # of each group, the latest
 UNSURE = 0.35  # of the logarithm, one like job: the next takes half as long again or less, four times of five
 UNKNOWN_SECONDS = (300.0, 1800.0, 3600.0, 4 * 3600.0)  # when no job has ever ended here

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, text
+from sqlalchemy import and_, case, false, func, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
 from stoker.jobs.outlook import Outlook
 
@@ -61,8 +62,8 @@ class Correction:
 
 
 def correction(session: Session) -> Correction:
-    """What past waits teach."""
-    return Correction.of([(row.raw_seconds, row.came) for row in _past(session)])
+    """What past waits teach; one that is longer already than was estimated counts with what it has come to so far."""
+    return Correction.of([(row.raw_seconds, row.came) for row in _past(session, overdue=True)])
 
 
 def past_error(session: Session) -> PastError:
@@ -80,13 +81,18 @@ class _Wait:
     came: float
 
 
-def _past(session: Session) -> list[_Wait]:
-    """The first estimate of each job, and how long it waited from then on, in seconds."""
-    came = func.extract("epoch", Job.started_at - Estimate.made_at)
+def _past(session: Session, *, overdue: bool = False) -> list[_Wait]:
+    """The first estimate of each job, and how long it waited from then on, in seconds; of jobs that have started.
+
+    With ``overdue`` also those that should have: without them the longest waits would teach last.
+    """
+    waits = and_(Job.started_at.is_(None), Job.state == State.QUEUED) if overdue else false()
+    came = func.extract("epoch", case((waits, func.now()), else_=Job.started_at) - Estimate.made_at)
+    late = or_(Job.started_at.is_not(None), came > Estimate.raw_seconds)
     rows = session.execute(
         select(func.extract("epoch", Estimate.start_at - Estimate.made_at), Estimate.raw_seconds, came)
         .join(Job, Job.number == Estimate.job_number)
-        .where(Estimate.made_at > func.now() - text(f"interval '{PAST_DAYS} days'"), came >= LEAST_SECONDS)
+        .where(Estimate.made_at > func.now() - text(f"interval '{PAST_DAYS} days'"), came >= LEAST_SECONDS, late)
         .ext(distinct_on(Estimate.job_number))
         .order_by(Estimate.job_number.desc(), Estimate.id)
         .limit(PAST_ESTIMATES)
