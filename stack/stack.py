@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import OperationalError
-
-from stoker.errors import SettingInvalid, StackError
+from stoker.errors import SettingInvalid, StackError, Unavailable
 from stoker.jobs.database import upgrade
 from stoker.settings import Settings
 from stoker.stack import services
@@ -128,9 +126,8 @@ class Stack:
             upgrade(self.settings.database_url)
         except StackError as error:
             raise SettingInvalid("STOKER_DATABASE_URL", str(error)) from None
-        except OperationalError as error:
-            reason = str(error.orig).splitlines()[0]
-            raise SettingInvalid("STOKER_DATABASE_URL", f"cannot connect: {reason}", "is the server running?") from None
+        except Unavailable:
+            raise SettingInvalid("STOKER_DATABASE_URL", "cannot connect: nobody answers", "is it running?") from None
         self._say(f"Tables      ready in {time.monotonic() - began:.1f} s")
 
     def _adopt(self, service: Service, began: float, grace_seconds: float) -> None:

@@ -121,8 +121,14 @@ def _row(factory: sessionmaker[Session]) -> Notification:
         return session.scalars(select(Notification)).one()
 
 
-def test_a_kill_between_commit_and_send_loses_nothing(
-    client: TestClient, receiver: Hook, database_url: str, tmp_path: Path, factory: sessionmaker[Session]
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_an_end_between_commit_and_send_loses_nothing(
+    end: signal.Signals,
+    client: TestClient,
+    receiver: Hook,
+    database_url: str,
+    tmp_path: Path,
+    factory: sessionmaker[Session],
 ) -> None:
     number = client.post("/api/v1/jobs", json=TRAIN).json()["number"]
     with factory() as session:  # the end is committed while no process delivers
@@ -135,8 +141,8 @@ def test_a_kill_between_commit_and_send_loses_nothing(
     receiver.silent = True
     with _api(database_url, tmp_path, options) as first:
         wait_for(lambda: receiver.received, 30, "the first try to reach the receiver")
-        first.send_signal(signal.SIGKILL)  # after the send, before it is noted
-        first.wait(10)
+        first.send_signal(end)  # after the send, before it is noted
+        first.wait(9)  # the receiver would let us wait for 10 s
     receiver.silent = False
     assert _row(factory).sent_at is None
     with factory() as session:

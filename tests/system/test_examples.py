@@ -61,4 +61,4 @@ def test_a_package_with_data_beside_it_hands_in_what_it_found(real: Stage) -> No
     assert result.document["self_reported"] is True
     assert result.accuracy > 0.95
     assert real.found(number, Predictions).count == 120
-    assert len(real.checkpoints(number)) == 5
+    assert real.checkpoints(number)[-1].epoch == 5  # of those before it, a slow worker leaves out what it would replace
