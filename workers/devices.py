@@ -16,7 +16,6 @@ from stoker.log import Events
 
 events = Events(__name__)
 PROBE_SECONDS = 30.0
-LISTEN_SECONDS = 15.0  # for errors, at each look; starting the process that listens costs a tenth of a second
 CONTEXT_BYTES = 500 * 10**6  # of a device's memory that a process with CUDA holds beside what torch allocates
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,100}")
@@ -34,8 +33,8 @@ class Seen:
 class Inventory(Protocol):
     """Where a worker learns of its devices."""
 
-    def look(self) -> dict[str, Seen] | None:
-        """All devices that answer, by UUID; may wait a while for errors. None: the driver could not be asked."""
+    def look(self, listen_seconds: float) -> dict[str, Seen] | None:
+        """All devices that answer, by UUID, after listening for errors for so long. None: it cannot be asked."""
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The devices that jobs may use, in PCI bus order."""
@@ -93,7 +92,7 @@ def inventory(setting: str) -> Inventory:
 class Nothing:
     """No devices: everything runs on the CPU."""
 
-    def look(self) -> dict[str, Seen] | None:
+    def look(self, listen_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
         """None."""
         return {}
 
@@ -128,10 +127,10 @@ class Nvml:
 
     _files: dict[str, list[str]] = field(default_factory=dict)  # of each device that was listed
 
-    def look(self) -> dict[str, Seen] | None:
-        """What NVML says, after it has listened for errors for some seconds."""
+    def look(self, listen_seconds: float) -> dict[str, Seen] | None:
+        """What NVML says."""
         try:
-            found: dict[str, Any] | None = _query("watch", str(LISTEN_SECONDS))
+            found: dict[str, Any] | None = _query("watch", str(listen_seconds))
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             events.warning("nvml_not_asked", error=str(error)[:500])
             return None
@@ -204,7 +203,7 @@ class Fake:
 
     path: Path
 
-    def look(self) -> dict[str, Seen] | None:
+    def look(self, listen_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
         """What the file says at this moment; None while it is being written."""
         try:
             listed = [device for device in json.loads(self.path.read_text()) if not device.get("lost")]

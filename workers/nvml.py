@@ -123,8 +123,16 @@ def _listen(seconds: float) -> dict[str, list[int]]:
 
 
 def _holding(device: Any) -> dict[str, Any]:
-    used = pynvml.nvmlDeviceGetMemoryInfo(device, version=pynvml.nvmlMemory_v2).used  # without what the driver keeps
-    return {"processes": _holders(device), "used_bytes": int(used)}
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(
+            device, version=pynvml.nvmlMemory_v2
+        )  # apart from what the driver keeps
+        used = int(memory.used)
+    except pynvml.NVMLError as error:  # an old driver, or an instance that does not say; a lost one is left out
+        if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
+            raise
+        used = None
+    return {"processes": _holders(device), "used_bytes": used}
 
 
 def _text(value: str | bytes) -> str:

@@ -3,6 +3,7 @@ taken out of use, with the reason; whoever ran on one that is lost runs again el
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from stoker.workers.devices import Inventory, Seen
 from stoker.workers.runs import Runs
 
 events = Events(__name__)
-PAUSE_SECONDS = 0.1  # between two looks, each of which listens for errors for some seconds
+LISTEN_SECONDS = 15.0  # for errors, at each look; starting the process that listens costs a tenth of a second
+PAUSE_SECONDS = 0.1  # between two looks
+EMPTY_SECONDS = 3.0  # for what a worker left that was killed just before
 FOREIGN_BYTES = 256 * 10**6  # a desktop holds less, and harms no training
-SIGHTINGS = 2  # in a row before others are taken for such: a trainer that ends holds memory a moment longer
+SIGHTINGS = 2  # in a row before a device is missing or others are on it: a trainer that ends holds memory for a moment
 HARDWARE_XIDS = frozenset({48, 63, 64, 74, 79, 94, 95})  # all others are a program's own fault
 LOST = "the driver does not list it any more"
 
@@ -30,10 +33,10 @@ class DeviceWatch:
         judge: Callable[[str, str | None], None],
         known: Collection[str] = (),
     ) -> None:
-        """Nobody looks before ``start``; on the ``known`` devices others were seen already."""
+        """Nobody looks before ``start``; against the ``known`` devices something spoke already."""
         self._inventory, self._uuids, self._runs, self._judge = inventory, tuple(uuids), runs, judge
-        # looks in a row that saw others on a device
-        self._foreign = dict.fromkeys(uuids, 0) | dict.fromkeys(known, SIGHTINGS)
+        # looks in a row at which something spoke against a device
+        self._in_a_row = dict.fromkeys(uuids, 0) | dict.fromkeys(known, SIGHTINGS)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="devices", daemon=True)
 
@@ -49,25 +52,25 @@ class DeviceWatch:
     def look(self) -> None:
         """Look once; raises what ``judge`` raises."""
         busy = self._busy()
-        seen = self._inventory.look()
+        seen = self._inventory.look(LISTEN_SECONDS)
         if seen is None:
             return
         busy |= self._busy()
         ours = {os.getpid(), *processes.descendants(os.getpid())}
         for uuid in self._uuids:
-            if fault := fault_of(seen.get(uuid)):
+            found = seen.get(uuid)
+            fault = fault_of(found)
+            reason = fault or foreign(found or Seen(), ours, uuid in busy)
+            self._in_a_row[uuid] = self._in_a_row[uuid] + 1 if reason else 0
+            certain = bool(fault and found) or self._in_a_row[uuid] >= SIGHTINGS
+            if fault and certain:
                 self._lose(uuid, fault)
-            self._judge(uuid, fault or self._others(uuid, seen[uuid], ours, uuid in busy))
+            self._judge(uuid, reason if certain else None)
 
     def _lose(self, uuid: str, fault: str) -> None:
         for run in self._runs.all():
             if uuid in run.claimed.device_uuids:
                 run.lose_device(f"{uuid}: {fault}")
-
-    def _others(self, uuid: str, seen: Seen, ours: set[int], busy: bool) -> str | None:
-        reason = foreign(seen, ours, busy)
-        self._foreign[uuid] = self._foreign[uuid] + 1 if reason else 0
-        return reason if self._foreign[uuid] >= SIGHTINGS else None
 
     def _busy(self) -> set[str]:
         return {uuid for run in self._runs.all() for uuid in run.claimed.device_uuids}
@@ -119,8 +122,11 @@ def _name(pid: int) -> str:
 
 def at_start(inventory: Inventory, uuids: Sequence[str]) -> dict[str, str]:
     """What speaks against devices when the worker starts, before any process of its own is on them."""
-    seen = inventory.look() if uuids else {}
-    if seen is None:
-        return {}
-    reasons = {uuid: fault_of(seen.get(uuid)) or foreign(seen[uuid], set(), busy=False) for uuid in uuids}
-    return {uuid: reason for uuid, reason in reasons.items() if reason}
+    until = time.monotonic() + EMPTY_SECONDS
+    while uuids and (seen := inventory.look(0)) is not None:
+        found = {uuid: fault_of(seen.get(uuid)) or foreign(seen[uuid], set(), busy=False) for uuid in uuids}
+        reasons = {uuid: reason for uuid, reason in found.items() if reason}
+        if not reasons or time.monotonic() > until:
+            return reasons
+        time.sleep(PAUSE_SECONDS)
+    return {}

@@ -68,9 +68,16 @@ class Library:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return []
 
+    @staticmethod
+    def memory(device: Gpu, version: int = 0) -> Any:
+        """How much there is; an instance does not tell the newer structure, one GPU falls off the bus just now."""
+        if device.uuid == "GPU-d" or (device is INSTANCE and version):
+            lost = pynvml.NVML_ERROR_GPU_IS_LOST if device.uuid == "GPU-d" else pynvml.NVML_ERROR_NOT_SUPPORTED
+            raise pynvml.NVMLError(lost)
+        return SimpleNamespace(total=80 * GB, used=3 * GB)
+
     def calls(self) -> dict[str, Any]:
         """All of them, by name."""
-        memory = SimpleNamespace(total=80 * GB, used=3 * GB)
         return {
             "nvmlDeviceGetCount": lambda: len(self.gpus),
             "nvmlDeviceGetHandleByIndex": self.handle,
@@ -82,7 +89,7 @@ class Library:
             "nvmlDeviceGetMigDeviceHandleByIndex": self.instance,
             "nvmlDeviceGetUUID": lambda device: device.uuid,
             "nvmlDeviceGetName": lambda _: b"NVIDIA Fake",
-            "nvmlDeviceGetMemoryInfo": lambda _, **_version: memory,
+            "nvmlDeviceGetMemoryInfo": self.memory,
             "nvmlDeviceGetGpuInstanceId": lambda _: 3,
             "nvmlDeviceGetComputeInstanceId": lambda _: 0,
             "nvmlDeviceGetComputeRunningProcesses": lambda device: device.processes,
@@ -113,11 +120,11 @@ def test_instances_stand_in_place_of_their_gpu_with_the_files_that_let_a_process
 
 
 def test_a_look_tells_who_holds_what_and_which_errors_came(library: Library) -> None:
-    library.gpus.append(gpu("GPU-c", lost=True))
+    library.gpus += [gpu("GPU-c", lost=True), gpu("GPU-d")]
     seen = {uuid: seen_of(found) for uuid, found in json.loads(json.dumps(nvml.watch(0.05))).items()}
     assert seen.keys() == {"MIG-7", "GPU-b"}
     assert (seen["GPU-b"].processes, seen["GPU-b"].used_bytes, seen["GPU-b"].xids) == ({8: 2 * GB}, 3 * GB, (79,))
-    assert (seen["MIG-7"].processes, seen["MIG-7"].xids) == ({7: 0}, ())
+    assert (seen["MIG-7"].processes, seen["MIG-7"].used_bytes, seen["MIG-7"].xids) == ({7: 0}, None, ())
 
 
 @pytest.mark.usefixtures("library")
