@@ -17,7 +17,7 @@ class Policy:
     placements: int = 128  # at most so many in one plan; another follows at once
     askings: int = 32  # for at most so many jobs others are asked to leave in one plan
     reservations: int = 8  # at most so many jobs hold one,
-    workers_per_reservation: int = 4  # and one for so many workers: what is kept free meanwhile is lost to all others
+    workers_per_reservation: int = 2  # and one for so many workers: what is kept free meanwhile is lost to all others
 
 
 DEFAULT_POLICY = Policy()

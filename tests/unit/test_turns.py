@@ -62,12 +62,12 @@ def test_a_job_that_made_room_does_not_pull_down_those_behind_it() -> None:
 
 
 def test_places_are_kept_for_teams_in_turn() -> None:
-    fleet = Fleet.of([worker(number, 1) for number in range(1, 17)], one=0, other=0)
-    for number in range(16):
+    fleet = Fleet.of([worker(number, 1) for number in range(1, 9)], one=0, other=0)
+    for number in range(8):
         fleet.submit(gpus(), 1 + number % 2, seconds=60 * MINUTE)
     fleet.step()
     for user, team in enumerate((1, 1, 1, 1, 2, 2, 2, 2)):
         fleet.submit(gpus(), team, user=user, seconds=MINUTE)
     fleet.step()
-    assert len(fleet.reservations) == 4  # one for each four workers
+    assert len(fleet.reservations) == 4  # one for each two workers
     assert sorted(fleet.queue[one.number].team for one in fleet.reservations) == [1, 1, 2, 2]
