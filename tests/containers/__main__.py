@@ -12,12 +12,11 @@ import fcntl
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 from tests.containers import (
     checks_backup,
@@ -37,7 +36,7 @@ from tests.containers.tally import Tally, say
 HOME = Path("/tmp/stoker-engine")
 LOCK = Path("/tmp/stoker-engine.lock")
 ALONE = (checks_refusals, checks_hardening, checks_jobs)  # need one installation
-NAMES = [check.__name__ for module in (*ALONE, checks_remote, checks_faults, checks_backup) for check in module.CHECKS]
+NAMES = [check.__name__ for module in (*ALONE, checks_remote, checks_backup, checks_faults) for check in module.CHECKS]
 
 
 def main() -> int:
@@ -129,17 +128,23 @@ def _up(tally: Tally, stack: Installation) -> bool:
 
 
 def _run(tally: Tally, wanted: list[str], stack: Installation, restored: Installation, remote: Installation) -> None:
-    def check(module: ModuleType, *installations: Installation) -> None:
-        for one in module.CHECKS:
+    def check(checks: Sequence[Callable[..., None]], *installations: Installation) -> None:
+        for one in checks:
             if one.__name__ in wanted:
                 tally.check(_name(one), partial(one, *installations))
 
     for module in ALONE:
-        check(module, stack)
-    check(checks_remote, stack, remote)
+        check(module.CHECKS, stack)
+    check(checks_remote.CHECKS, stack, remote)
     remote.down()
-    check(checks_faults, stack)
-    check(checks_backup, stack, restored)
+    check(checks_backup.TAKEN, stack, restored)
+    pool = ThreadPoolExecutor()
+    try:  # most of a fault is waiting
+        filled = pool.submit(check, checks_backup.FILLED, stack, restored)
+        check(checks_faults.CHECKS, stack)
+        filled.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _name(check: Callable[..., None]) -> str:

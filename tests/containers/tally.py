@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from threading import Lock
 
 _SHOWN = 3000  # characters of an error
 
@@ -13,11 +14,12 @@ def say(text: str) -> None:
 
 
 class Tally:
-    """Counts what passed, failed and was skipped."""
+    """Counts what passed, failed and was skipped; several threads may check."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._began = time.monotonic()
+        self._counting = Lock()
         self.passed, self.failed, self.skipped = 0, 0, 0
 
     def note(self, text: str) -> None:
@@ -30,10 +32,12 @@ class Tally:
         try:
             promise()
         except Exception as error:
-            self.failed += 1
+            with self._counting:
+                self.failed += 1
             say(f"FAILED  {name} ({time.monotonic() - began:.1f} s): {type(error).__name__}: {str(error)[:_SHOWN]}")
             return False
-        self.passed += 1
+        with self._counting:
+            self.passed += 1
         say(f"ok      {name} ({time.monotonic() - began:.1f} s)")
         return True
 
