@@ -98,13 +98,21 @@ def workers(json_wanted: bool) -> None:
     columns = ("WORKER", "STATE", "HOST", "CPUS", "MEMORY", "ATTEMPTS", "DEVICES", "JOBS", "SEEN")
     print_table(columns, [_worker_row(item) for item in items])
     for item in items:
-        if item["state"] == "other_version":
-            told = (
-                f"runs Stoker {item['version']}, protocol {item['protocol']}, not that of the server: it gets no jobs"
-            )
+        for told in remarks(item):
             click.echo(safe(f"{item['name']}: {told}"))
-        if notice := item.get("notice"):  # not told by older servers
-            click.echo(safe(f"{item['name']}: {notice}"))
+
+
+def remarks(worker: dict[str, Any]) -> list[str]:
+    """What there is to say of a worker beside the figures, a sentence each."""
+    told = []
+    if worker["state"] == "other_version":
+        told.append(
+            f"runs Stoker {worker['version']}, protocol {worker['protocol']}, not that of the server: it gets no jobs"
+        )
+    if notice := worker.get("notice"):  # not told by older servers
+        told.append(notice)
+    out = [device for device in worker["devices"] if device["quarantined"]]
+    return told + [f"{device['uuid']} is out of use: {device['quarantined']}" for device in out]
 
 
 def _worker_row(item: dict[str, Any]) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stoker.client.cli import COMMANDS, Commands, cli
+from stoker.client.commands_list import remarks
 from stoker.client.screen import amount, duration, safe, safe_lines
 from stoker.client.specfile import assign, read_spec
 from stoker.errors import InvalidInput
@@ -26,6 +27,12 @@ def nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No server is known."""
     monkeypatch.setenv("STOKER_HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+def test_a_device_out_of_use_is_told_of_with_the_reason() -> None:
+    devices = [{"uuid": "GPU-1", "quarantined": None}, {"uuid": "GPU-2", "quarantined": "in use by process 7"}]
+    worker = {"state": "live", "notice": "jobs are NOT confined here", "devices": devices}
+    assert remarks(worker) == ["jobs are NOT confined here", "GPU-2 is out of use: in use by process 7"]
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
