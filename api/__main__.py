@@ -1,5 +1,6 @@
 """``python -m stoker.api``: serve the API, dispatch jobs, until SIGTERM."""
 
+import gc
 import ipaddress
 import os
 import signal
@@ -110,6 +111,8 @@ def serve(settings: Settings) -> None:
         host, port = bound.getsockname()[:2]
         log.info("api_listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
         courier.start()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: a collection in the middle of a pass need not look at all of it
         Server(config).run(sockets=[bound])
     courier.stop()
     engine.dispose()

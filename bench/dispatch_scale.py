@@ -8,6 +8,7 @@ the table and the fleet comes before that and is told apart.
 """
 
 import argparse
+import gc
 import os
 import platform
 import shutil
@@ -82,6 +83,8 @@ class Bench:
         _listen(engine, self._note)
         while self.dispatch().more:
             pass
+        gc.collect()
+        gc.freeze()  # as API and workers do
 
     def _offer(self, name: str) -> uuid.UUID:
         devices = tuple(OfferedDevice(f"GPU-{name}-{place}", place, "H100", 80 * GB) for place in range(GPUS))

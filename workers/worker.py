@@ -1,5 +1,6 @@
 """A worker process, put together: who it is, what it offers, and the parts that run in it."""
 
+import gc
 import logging
 import re
 import socket
@@ -153,6 +154,8 @@ class Worker:
         quarantine.start()
         watched.start()
         herald.start()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: a collection in the middle of a pass need not look at all of it
         try:
             self._take_jobs(self._celery(app))
         finally:
