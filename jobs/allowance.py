@@ -14,7 +14,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Level = Literal["none", "listed", "public"]
 
 SETTING = "STOKER_NOTIFY_ALLOW"
-PORTS = frozenset({80, 443, 8080, 8443})  # of what is listed without a port, and of public addresses
+PORTS = frozenset({80, 443, 8080, 8443})  # of what is listed without a port
+PUBLIC_PORTS = frozenset({443, 8443})  # of public addresses that nobody has listed, by https
 _ENTRY = re.compile(
     r"(?P<host>\[[0-9a-f:.]+\](?:/\d{1,3})?|[a-z0-9._-]+(?:/\d{1,2})?)(?::(?P<port>\d{1,5}))?", re.ASCII
 )
@@ -32,9 +33,9 @@ _SPECIAL = tuple(  # of the registries of special addresses, what some versions 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is allowed: nothing, what is listed, or that and every public address."""
+    """What is allowed: nothing, what is listed, or that and https to every public address."""
 
-    level: Level = "public"
+    level: Level = "listed"
     hosts: frozenset[tuple[str, int | None]] = frozenset()  # names, each with the one port or with the usual ones
     networks: frozenset[tuple[Network, int | None]] = frozenset()
     domains: frozenset[str] = frozenset()  # of mail
@@ -70,11 +71,10 @@ class Allowance:
             raise InvalidInput(FIELD, "this server notifies nobody: STOKER_NOTIFY is none", "leave it out")
         if isinstance(wanted, Mailbox):
             self._refuse_mailbox(wanted, registered)
-        elif (address := _literal(wanted.host)) is not None and not self.reachable(wanted, [address]):
-            raise InvalidInput(FIELD, f"{wanted.shown} is not allowed here", f"an administrator may list it: {SETTING}")
-        elif not self._may_use(wanted):
-            usual = ", ".join(map(str, sorted(PORTS)))
-            raise InvalidInput(FIELD, f"port {wanted.port} of {wanted.host} is not allowed", f"use one of {usual}")
+        elif not self._may_use(wanted) or (
+            (address := _literal(wanted.host)) is not None and not self.reachable(wanted, [address])
+        ):
+            raise InvalidInput(FIELD, f"{wanted.shown} is not allowed here", self._ways())
 
     def _refuse_mailbox(self, wanted: Mailbox, registered: str | None) -> None:
         own = mailbox(registered) if registered else None
@@ -88,7 +88,7 @@ class Allowance:
 
     def _may_use(self, wanted: Webhook) -> bool:
         """Whether any address could be good for this host and port."""
-        if self.level == "public" and wanted.port in PORTS:
+        if self._is_open_to(wanted):
             return True
         listed = [port for host, port in self.hosts if host == wanted.host] + [port for _, port in self.networks]
         return any(_fits(port, wanted.port) for port in listed)
@@ -105,7 +105,16 @@ class Allowance:
             return False
         if any(host == wanted.host and _fits(port, wanted.port) for host, port in self.hosts):
             return True
-        return self.level == "public" and wanted.port in PORTS and real.is_global
+        return self._is_open_to(wanted) and real.is_global
+
+    def _is_open_to(self, wanted: Webhook) -> bool:
+        """Whether it is good without being listed, if its address is a public one."""
+        return self.level == "public" and wanted.secure and wanted.port in PUBLIC_PORTS
+
+    def _ways(self) -> str:
+        if self.level == "listed":
+            return f"an administrator may list it: {SETTING}"
+        return f"take a public host by https, port 443 or 8443; an administrator may list others: {SETTING}"
 
 
 _HOW = "list hosts, addresses or networks with or without a port, and @domains: hooks.lab:9000 10.1.0.0/16 @lab.org"

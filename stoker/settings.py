@@ -38,7 +38,7 @@ class Settings:
     flower_basic_auth: str | None = field(default=None, metadata={"secret": True})  # user:password
     public_url: str | None = None  # where users reach the API, for links in notifications
     metrics_token: str | None = field(default=None, metadata={"secret": True})  # lets Prometheus read /metrics
-    notify: str = field(default="public", metadata={"choices": ("none", "listed", "public")})  # whom jobs may notify
+    notify: str = field(default="listed", metadata={"choices": ("none", "listed", "public")})  # whom jobs may notify
     notify_allow: str | None = None  # hosts, networks and @domains beyond what is public
     notify_key: str | None = field(default=None, metadata={"secret": True})  # signs where a team has no NOTIFY_KEY
     smtp_url: str | None = field(default=None, metadata={"secret": True})  # smtp://user:password@host:587

@@ -93,7 +93,7 @@ def serve(database_url: str, home: Path) -> Iterator[Server]:
     with queue.factory() as session:
         token = accounts.add_token(session, session.get_one(User, queue.user_id), "test")
         session.commit()
-    settings = Settings(database_url=database_url, home=home, secret_key=SECRET_KEY)
+    settings = Settings(database_url=database_url, home=home, secret_key=SECRET_KEY, notify_allow="hooks.example.com")
     app = create_app(settings, pace=Pace(0.01, 1.0, 5.0))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)

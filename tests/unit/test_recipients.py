@@ -57,21 +57,24 @@ def test_a_spec_names_at_most_five_and_each_once() -> None:
 @pytest.mark.parametrize("address", INNER)
 def test_no_inner_address_is_public(address: str) -> None:
     hook, found = Webhook(True, "hooks.lab", 443, "/"), [ipaddress.ip_address(address)]
-    assert Allowance().reachable(hook, found) == []
+    assert Allowance("public").reachable(hook, found) == []
     written = f"[{address}]" if ":" in address else address
     with pytest.raises(InvalidInput, match="not allowed here"):
-        Allowance().refuse(recipient(f"https://{written}/"), None)
+        Allowance("public").refuse(recipient(f"https://{written}/"), None)
 
 
-def test_public_addresses_are_good_unless_only_what_is_listed_is() -> None:
+def test_public_addresses_are_good_by_https_where_the_administrator_says_so() -> None:
     hook, found = Webhook(True, "hooks.lab", 443, "/"), [ipaddress.ip_address(one) for one in OUTER]
-    assert Allowance().reachable(hook, found) == found
-    assert Allowance("listed").reachable(hook, found) == []
+    assert Allowance().reachable(hook, found) == []
+    assert Allowance("public").reachable(hook, found) == found
+    assert Allowance("public").reachable(Webhook(False, "hooks.lab", 443, "/"), found) == []
     assert Allowance.of("listed", "hooks.lab").reachable(hook, found) == found
-    for port in (22, 25, 6379, 5432):
-        assert Allowance().reachable(Webhook(True, "hooks.lab", port, "/"), found) == []
-        with pytest.raises(InvalidInput, match=f"port {port} of hooks.lab is not allowed"):
-            Allowance().refuse(Webhook(True, "hooks.lab", port, "/"), None)
+    for port in (22, 25, 80, 6379, 5432):
+        assert Allowance("public").reachable(Webhook(True, "hooks.lab", port, "/"), found) == []
+        with pytest.raises(InvalidInput, match=f"https://hooks.lab:{port} is not allowed here; take a public host"):
+            Allowance("public").refuse(Webhook(True, "hooks.lab", port, "/"), None)
+    with pytest.raises(InvalidInput, match=r"https://hooks.lab is not allowed here; an administrator may list it"):
+        Allowance().refuse(hook, None)
 
 
 def test_what_an_administrator_lists_is_good() -> None:

@@ -52,7 +52,7 @@ def test_a_name_that_leads_inside_is_not_connected_to(receiver: Hook) -> None:
     with pytest.raises(Undelivered, match="has no address that is allowed here"):
         poster.post(to(receiver, host="hooks.lab"), b"{}", {})
     with pytest.raises(Undelivered, match="has no address that is allowed here"):
-        Poster(Allowance()).post(Webhook(False, "localhost", 80, "/"), b"{}", {})
+        Poster(Allowance("public")).post(Webhook(True, "localhost", 443, "/"), b"{}", {})
     assert receiver.received == []
 
 
