@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.errors import OtherSchema, SettingInvalid, Unavailable
 
 DRIVER = "postgresql+psycopg"
+IDLE_IN_TRANSACTION = "5s"  # a process that is frozen meanwhile holds no lock for longer
 
 
 def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Engine:
@@ -32,7 +33,7 @@ def connect(url: str, *, pool_size: int = 5, application: str = "stoker") -> Eng
     options = {
         "statement_timeout": "30s",
         "lock_timeout": "10s",
-        "idle_in_transaction_session_timeout": "5s",
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
         "timezone": "UTC",
     }
     return create_engine(

@@ -112,8 +112,11 @@ class Postgres:
 
     def drop_database(self, name: str) -> None:
         """Drop a database; whoever is still connected is thrown out."""
+        mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
         with self.connect() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(mine, (name,))
+            # not FORCE, which fails on an autovacuum that happens to be there, of which we are not the owner
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
     def stop(self, grace_seconds: float = STOP_SECONDS, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop it in good order and take its socket away."""

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from stoker.jobs import database
 from stoker.stack.postgres import Postgres
 from stoker.stack.redis import Redis
 from tests.support.services import make_template, quick_postgres, short_home
 
 _numbers = itertools.count(1)
+
+
+# Transactions of this process are made by tests, in no loop that would try again after a moment in which the machine
+# stood still. Services and workers are other processes, and keep the limit.
+database.IDLE_IN_TRANSACTION = "60s"
 
 
 @pytest.fixture(scope="session")
