@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from stoker.errors import InvalidInput
 from stoker.jobs.models import Job, Notification, Secret, User
 from stoker.jobs.moves import SHOW, add_event, notify
 from stoker.jobs.recipients import recipient
@@ -87,7 +88,7 @@ def note(session: Session, receipt: Receipt) -> None:
         return
     if receipt.problem is None:
         row.sent_at, row.problem = func.now(), None
-        _tell(session, row, "notified", f"{recipient(row.recipient).shown} was told")
+        _tell(session, row, "notified", f"{_shown(row)} was told")
     elif not receipt.again or row.tries >= MOST_TRIES:
         _give_up(session, row, receipt.problem)
     else:
@@ -105,7 +106,14 @@ def _give_up(session: Session, row: Notification, problem: str) -> None:
 
 
 def _failed(row: Notification, problem: str) -> str:
-    return f"the notification to {recipient(row.recipient).shown} failed: {problem}"
+    return f"the notification to {_shown(row)} failed: {problem}"
+
+
+def _shown(row: Notification) -> str:
+    try:
+        return recipient(row.recipient).shown
+    except InvalidInput:  # stored by code that took it for one: it is given up, and holds up nobody else's
+        return "a recipient that is none"
 
 
 def _tell(session: Session, row: Notification, name: str, reason: str) -> None:

@@ -158,6 +158,8 @@ class Dispatcher:
                         session.commit()
             except SQLAlchemyError as error:
                 log.warning("foresee_failed", error=type(error).__name__)
+            except Exception:
+                log.error("foresee_failed")
 
     def _sweep(self) -> None:
         contact = Contact(self._settings.lease_seconds)

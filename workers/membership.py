@@ -64,14 +64,11 @@ class Membership:
 
     def _step_back(self) -> None:
         try:
-            once(self._sessions, self._announce_stop)
+            once(self._sessions, lambda session: fleet.stop_placing(session, self.id, STOPPING_SECONDS))
+            if (actor := self.stopped_by) is not None:  # apart: it locks jobs, and those come before workers
+                once(self._sessions, lambda session: fleet.record_shutdown(session, self.id, actor=actor))
         except (exc.DBAPIError, exc.TimeoutError) as error:
             events.warning("placing_not_stopped", error=str(error.args[0]).splitlines()[0][:300])
-
-    def _announce_stop(self, session: Session) -> None:
-        fleet.stop_placing(session, self.id, STOPPING_SECONDS)
-        if self.stopped_by is not None:
-            fleet.record_shutdown(session, self.id, actor=self.stopped_by)
 
     def leave(self) -> None:
         """Close the incarnation, as the worker stops; if the database is away, its lease runs out instead."""

@@ -99,7 +99,7 @@ class Engine:
             self._end(signal.SIGKILL, self.processes())
             for mount in reversed(self.mounts()):
                 subprocess.run(["umount", "--lazy", mount], check=False)
-            for group in _groups():
+            for group in self._groups():
                 for empty in sorted(group.glob("**/"), reverse=True):
                     empty.rmdir()
             if self._found.exists():
@@ -117,7 +117,7 @@ class Engine:
 
     def processes(self) -> list[int]:
         """The processes that we started, those that have their root in our folder, and those in containers."""
-        files = [file for group in _groups() for file in group.glob("**/cgroup.procs")]
+        files = [file for group in self._groups() for file in group.glob("**/cgroup.procs")]
         found = {int(pid) for file in files for pid in file.read_text().split()}
         mark = f"{MARK}={self.root}\0".encode()
         for entry in Path("/proc").glob("[0-9]*"):
@@ -128,6 +128,12 @@ class Engine:
             except OSError:
                 continue  # it has ended
         return sorted(found - {os.getpid()})
+
+    def _groups(self) -> list[Path]:
+        """The control groups of containers, in both versions; none if we started no engine: they are another's then."""
+        top = Path("/sys/fs/cgroup")
+        patterns = ("docker", "*/docker") if self._found.exists() else ()
+        return [group for pattern in patterns for group in top.glob(pattern)]
 
     def mounts(self) -> list[str]:
         """What is mounted in our folder, in the order of mounting."""
@@ -163,12 +169,6 @@ class Engine:
     def docker(self, *arguments: str | Path, **how: Any) -> str:
         """What ``docker ARGUMENTS…`` prints, without the line's end."""
         return self.run("docker", *arguments, **how).stdout.strip()
-
-
-def _groups() -> list[Path]:
-    """The control groups of containers, in both versions of control groups."""
-    top = Path("/sys/fs/cgroup")
-    return [group for pattern in ("docker", "*/docker") for group in top.glob(pattern)]
 
 
 def _program(pid: int) -> str:

@@ -134,6 +134,26 @@ def test_a_last_try_whose_process_died_is_given_up(queue: Queue) -> None:
     assert reason.endswith("failed: the server ended during the last try; it is not tried again")
 
 
+@pytest.mark.parametrize("tries", [0, MOST_TRIES])
+def test_a_recipient_that_older_code_took_for_one_holds_up_nobody(
+    queue: Queue, receiver: Hook, settings: Settings, tries: int
+) -> None:
+    incarnation = queue.worker()
+    number, first = queue.running(incarnation, notify=[TO])
+    other, second = queue.running(incarnation, notify=[f"http://{receiver.authority}/"])
+    for attempt in (first, second):
+        queue.finish(attempt, incarnation)
+    with queue.factory() as session:
+        old = update(Notification).where(Notification.job_number == number)
+        session.execute(old.values(recipient="ftp://old.lab", tries=tries))
+        session.commit()
+    for notice in taken(queue):
+        settle(queue, Carrier.of(settings).carry(notice))
+    (told,) = reasons(queue, number, "notification_failed")
+    assert told.startswith("the notification to a recipient that is none failed: ")
+    assert reasons(queue, other, "notified")
+
+
 def test_tries_are_bounded_further_apart_each_time_and_told_without_the_secret_path(queue: Queue) -> None:
     number = ended(queue, TO)
     pauses = []
