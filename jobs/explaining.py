@@ -16,11 +16,11 @@ from stoker.jobs.forecast import like
 from stoker.jobs.ledger import Ledger
 from stoker.jobs.lifecycle import FINAL, State
 from stoker.jobs.models import Dependency, Job, Team, User
-from stoker.jobs.prospects import NEW, Ahead, Expected, Foresight, Prospect
+from stoker.jobs.prospects import Ahead, Expected, Foresight, Prospect
 from stoker.jobs.reasons import BROKER_DOWN, NEXT
 from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.shares import counted
-from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.situation import NEW, Candidate, Situation
 from stoker.jobs.spec import PRIORITIES, JobSpec
 from stoker.jobs.told import PastError, past_error
 from stoker.jobs.visibility import visible

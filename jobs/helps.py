@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stoker.jobs.fit import Demand, Node, devices_for, fits
-from stoker.jobs.situation import Candidate
+from stoker.jobs.situation import NEW, Candidate
 
 
 def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate]) -> list[str]:
@@ -25,7 +25,8 @@ def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate]) -> 
     own = [one for one in ahead if one.user == job.user and one.priority == job.priority]
     if own:
         jobs = "one of your own jobs goes" if len(own) == 1 else f"{len(own)} of your own jobs go"
-        found.append(f"{jobs} before it: `stoker first {job.number}` changes that")
+        first = "stoker first" if job.number == NEW else f"stoker first {job.number}"
+        found.append(f"{jobs} before it: `{first}` changes that")
     return found
 
 

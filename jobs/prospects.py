@@ -19,13 +19,12 @@ from stoker.jobs.models import Estimate, Job
 from stoker.jobs.outlook import Draining, Outlook, look_ahead
 from stoker.jobs.planner import Plan, plan
 from stoker.jobs.reasons import Reason
-from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.situation import NEW, Candidate, Situation
 from stoker.jobs.told import Correction, correction, record
 from stoker.jobs.window import queue_window
 
 FORESEE_LOCK = 0x464F524553  # of pg_try_advisory_xact_lock
 MOST_FORESEEN = 100  # at once
-NEW = 2**62  # the number of a job that is only thought of
 
 
 @dataclass(frozen=True, slots=True)

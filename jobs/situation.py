@@ -9,6 +9,7 @@ from stoker.jobs.policy import DEFAULT_POLICY, Policy
 from stoker.jobs.shares import NO_SHARES, Shares
 
 LOW, NORMAL, HIGH, URGENT = range(4)
+NEW = 2**62  # the number of a job that is only thought of
 
 
 @dataclass(frozen=True, slots=True)

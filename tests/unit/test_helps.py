@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stoker.jobs.fit import Demand, Node, Unit, fits
 from stoker.jobs.helps import helps
-from stoker.jobs.situation import Candidate
+from stoker.jobs.situation import NEW, Candidate
 
 GB = 10**9
 
@@ -45,6 +45,12 @@ def test_only_own_jobs_of_the_same_class_can_be_passed() -> None:
     assert helps(job(), [node(False)], ahead) == ["2 of your own jobs go before it: `stoker first 7` changes that"]
     assert helps(job(), [node(False)], ahead[:1]) == [
         "one of your own jobs goes before it: `stoker first 7` changes that"
+    ]
+
+
+def test_a_job_that_is_only_thought_of_has_no_number_to_name() -> None:
+    assert helps(job(NEW), [node(False)], [job(1)]) == [
+        "one of your own jobs goes before it: `stoker first` changes that"
     ]
 
 
