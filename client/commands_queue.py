@@ -53,7 +53,7 @@ def _accuracy(view: dict[str, Any]) -> str:
     past, hidden = view["estimates"], view["waiting"] - len(view["items"])
     words = f"{hidden} more wait; " if hidden > 0 else ""
     if not past["waits"]:
-        return words + "no start was estimated yet that could be compared with what came"
+        return words + "no job has waited yet that was told when it would start, and waited for a minute"
     error, bias = percent(past["median_error"]), 100 * past["bias"]
     lean = "too late" if bias > 0 else "too early"
     return f"{words}of {past['waits']} waits the estimate was off by {error} (median), {abs(bias):.1f} % {lean}"

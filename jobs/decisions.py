@@ -20,6 +20,7 @@ from stoker.jobs.shares import counted
 from stoker.jobs.situation import Placement, Preemption, Reservation
 
 ACTOR = "dispatcher"
+_LAST = 253_370_764_800.0  # the year 9999, in seconds since 1970: dates end there
 
 
 def make_room(session: Session, preemptions: Iterable[Preemption]) -> set[int]:
@@ -143,7 +144,7 @@ def keep_reservations(session: Session, before: Iterable[Reservation], after: It
 
 
 def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(min(seconds, _LAST), UTC)
 
 
 def new_id() -> uuid.UUID:

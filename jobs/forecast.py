@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
@@ -16,9 +17,15 @@ KEPT = 64  # of each group, the latest
 UNSURE = 0.35  # of the logarithm, one like job: the next takes half as long again or less, four times of five
 UNKNOWN_SECONDS = (300.0, 1800.0, 3600.0, 4 * 3600.0)  # when no job has ever ended here
 TRUSTED = 0.02  # of its steps: from there on a job's own pace says more than all the others
+FARTHEST_SECONDS = 10 * 365 * 86_400.0  # nothing is told beyond: dates have an end
 SPEED_FIELDS = ("dataset", "model", "batch_size", "precision", "code", "command", "path", "checkpoint", "processes")
 
 Key = tuple[object, ...]
+
+
+def later(now: datetime, seconds: float) -> datetime:
+    """The moment so many seconds after another, or the farthest that is told."""
+    return now + timedelta(seconds=min(seconds, FARTHEST_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Duration:
             low, high = middles[place - 1], middles[place]
             part = (at - low) / (high - low)
             value = self.seconds[place - 1] + part * (self.seconds[place] - self.seconds[place - 1])
-        return value * math.exp(self.unsure * (2 * share - 1))
+        return min(value * math.exp(self.unsure * (2 * share - 1)), FARTHEST_SECONDS)
 
     @property
     def p50_seconds(self) -> float:

@@ -19,7 +19,7 @@ from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.recipients import mailbox
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)  # one way to write each: no two look alike
-MOST_WEIGHT = 1000.0
+LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 Role = Literal["member", "admin"]
 
@@ -74,8 +74,9 @@ def checked_name(field: str, name: str) -> str:
 
 def checked_weight(weight: float) -> float:
     """A team's weight; raises InvalidInput."""
-    if not 0 < weight <= MOST_WEIGHT:
-        raise InvalidInput("weight", f"{weight:g} is out of range", f"use more than 0, at most {MOST_WEIGHT:g}")
+    if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+        fix = f"use {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+        raise InvalidInput("weight", f"{weight:g} is out of range", fix)
     return weight
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from stoker.jobs.capacity import RecentMix
 from stoker.jobs.dispatch import Means, read_situation
 from stoker.jobs.durations import RecentDurations, running_durations, waiting_durations
 from stoker.jobs.estimates import Known
-from stoker.jobs.forecast import Duration, Durations
+from stoker.jobs.forecast import Duration, Durations, later
 from stoker.jobs.helps import helps
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
@@ -129,7 +129,7 @@ class Look:
             [Ahead(team, count) for team, count in teams.most_common()],
             Expected(
                 *(
-                    None if seconds is None else self.now + timedelta(seconds=seconds)
+                    None if seconds is None else later(self.now, seconds)
                     for seconds in (
                         outlook.start_seconds,
                         outlook.start_low_seconds,

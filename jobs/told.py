@@ -9,6 +9,7 @@ from sqlalchemy import and_, case, false, func, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from stoker.jobs.forecast import later
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
 from stoker.jobs.outlook import Outlook
@@ -122,16 +123,16 @@ def record(session: Session, now: datetime, told: Iterable[tuple[int, Outlook, f
 
 def _row(number: int, now: datetime, outlook: Outlook, raw: float) -> Estimate:
     def at(seconds: float | None) -> datetime | None:
-        return None if seconds is None else now + timedelta(seconds=seconds)
+        return None if seconds is None else later(now, seconds)
 
     start = outlook.start_seconds or 0.0
     return Estimate(
         job_number=number,
         made_at=now,
         position=outlook.position,
-        start_at=now + timedelta(seconds=start),
+        start_at=later(now, start),
         raw_seconds=raw,
-        start_low_at=now + timedelta(seconds=min(outlook.start_low_seconds, start)),
+        start_low_at=later(now, min(outlook.start_low_seconds, start)),
         start_high_at=at(outlook.start_high_seconds),
         end_at=at(outlook.end_seconds),
     )

@@ -118,6 +118,12 @@ class Child:
             return "running"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
+    @property
+    def refusal(self) -> str:
+        """What it said before it ended because of a setting (exit code 2); else empty."""
+        lines = self.last_lines(1).splitlines()
+        return lines[-1].strip() if self._process and self._process.poll() == 2 and lines else ""
+
     def last_lines(self, count: int = 8) -> str:
         """The end of what it wrote since its last start, for an error message."""
         with self.log.open("rb") as log:

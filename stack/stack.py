@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
-from stoker.errors import SettingInvalid, StackError, Unavailable
+from stoker.errors import ServiceRefused, SettingInvalid, StackError, Unavailable
 from stoker.jobs.database import upgrade
 from stoker.settings import Settings
 from stoker.stack import services
@@ -148,6 +148,8 @@ class Stack:
                 self._say_ready(watched)
             for watched in waiting:
                 child = watched.service.child
+                if refusal := child.refusal:
+                    raise ServiceRefused(refusal)
                 if not child.alive:
                     raise StackError(f"{child.name} ended at once ({child.fate()}){child.last_lines()}")
                 if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from stoker.errors import InvalidInput, OtherSchema, StokerError
+from stoker.errors import InvalidInput, OtherSchema, ServiceRefused, StokerError
 from stoker.settings import load
 from stoker.stack.stack import Stack
 
@@ -42,7 +42,7 @@ def command() -> None:
         stack = Stack.start(load(os.environ), lambda line: messages.print(line, markup=False, soft_wrap=True))
     except StokerError as error:
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, InvalidInput | OtherSchema) else 1) from None
+        raise SystemExit(2 if isinstance(error, InvalidInput | OtherSchema | ServiceRefused) else 1) from None
     except KeyboardInterrupt:
         click.echo("interrupted while starting; all services are stopped", err=True)
         raise SystemExit(130) from None

@@ -20,6 +20,7 @@ StokerError
 ├── DataDamaged                  bytes do not match their digest
 ├── ConfinementUnavailable       the kernel cannot keep a job's code inside its bounds
 └── StackError                   the embedded stack cannot start or is held by another process
+    ├── ServiceRefused           a service of it cannot use a setting
     └── OtherSchema              the database has older or newer tables than this code, or none
 
 Each class has a stable ``code`` that clients may match on and a ``status`` for HTTP. Arguments are kept raw in
@@ -251,6 +252,12 @@ class StackError(StokerError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class ServiceRefused(StackError):
+    """A service of the embedded stack cannot use a setting that only it looks at; the sentence is its own."""
+
+    code = "service_refused"
 
 
 class OtherSchema(StackError):

@@ -8,6 +8,7 @@ from uuid import UUID
 from celery import bootsteps
 from celery.worker import control
 from celery.worker.request import Request
+from kombu.utils.url import maybe_sanitize_url
 from sqlalchemy import exc
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -65,6 +66,7 @@ def install_controls(sessions: sessionmaker[Session], membership: Membership, he
     _install(_revoke(sessions, herald), "revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
     _install(_shutdown(membership), "shutdown")
     _install(_heartbeat(herald), "heartbeat")
+    control.inspect_command(name="stats")(_stats())
     for name in REFUSED:
         _install(_refuse(name), name)
 
@@ -106,6 +108,18 @@ def _heartbeat(herald: Herald) -> Callable[..., Any]:
         return beat(state)
 
     return heartbeat
+
+
+def _stats() -> Callable[..., Any]:
+    """What Flower shows of a worker; of a broker on a unix socket kombu tells the URL with its password."""
+    tell = control.stats
+
+    def stats(state: Any, **_: Any) -> Any:
+        found = tell(state)
+        found["broker"]["hostname"] = maybe_sanitize_url(found["broker"]["hostname"])
+        return found
+
+    return stats
 
 
 def _refuse(name: str) -> Callable[..., Any]:

@@ -104,7 +104,7 @@ MISTAKES: list[tuple[str, str, dict[str, object], int, str]] = [
     ("POST", "/teams", {"name": "<b>x"}, 422, "is not a name"),
     ("POST", "/teams", {"name": "a" * 65}, 422, "is not a name"),
     ("POST", "/teams", {"name": "vision"}, 409, "there is a team vision already"),
-    ("POST", "/teams", {"name": "a", "weight": 0}, 422, "weight: 0 is out of range; use more than 0, at most 1000"),
+    ("POST", "/teams", {"name": "a", "weight": 0}, 422, "weight: 0 is out of range; use 0.001 to 1000"),
     ("PATCH", "/teams/vision", {"weight": -1}, 422, "weight: -1 is out of range"),
     ("PATCH", "/teams/vision", {"weight": "2"}, 422, "weight"),
     ("PATCH", "/teams/visoin", {"weight": 2}, 404, "no team visoin; known: vision"),

@@ -201,6 +201,13 @@ def test_flower_that_was_away_is_told_what_it_missed(watched: Stage, flower: Flo
         flower.shows(attempt_id(watched, job), "REVOKED")
 
 
+def test_the_password_of_the_broker_is_not_shown(watched: Stage, flower: Flower) -> None:
+    flower.knows("one")
+    shown = flower.http.get("/api/workers", params={"refresh": "1"}, timeout=30).text
+    assert "redis+socket" in shown
+    assert watched.broker.password not in shown
+
+
 def test_what_would_stop_a_worker_unseen_is_refused(watched: Stage, flower: Flower) -> None:
     worker = flower.knows("one")
     for button, parameters in (

@@ -198,6 +198,9 @@ def test_settings_that_cannot_be_used_end_in_one_line(home: Path) -> None:
     assert failed.stderr.count("\n") <= 2
     assert "STOKER_DATABASE_URL: cannot connect" in failed.stderr
     assert "secret" not in failed.stderr
+    failed = fails(home, STOKER_NOTIFY_ALLOW="http://x")  # only the API looks at it
+    assert failed.returncode == 2
+    assert failed.stderr.splitlines()[-1].startswith("Error: stoker api: STOKER_NOTIFY_ALLOW: 'http://x'")
     (home / "format").write_text("2\n")
     failed = fails(home)
     assert failed.returncode == 2

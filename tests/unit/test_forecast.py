@@ -2,12 +2,13 @@
 
 import random
 import statistics
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.jobs.forecast import Duration, Durations, Like, Pace, like, pace
+from stoker.jobs.forecast import FARTHEST_SECONDS, Duration, Durations, Like, Pace, later, like, pace
 
 SPEC = {
     "kind": "train",
@@ -50,6 +51,13 @@ def test_a_walltime_caps_and_says_nothing_else() -> None:
     assert known.expected(short).p90_seconds == pytest.approx(50, rel=0.2)
     assert known.expected(long).p50_seconds == pytest.approx(100)
     assert known.left(short, 45.0).p50_seconds == pytest.approx(5, rel=0.2)
+
+
+def test_nothing_is_told_beyond_the_end_of_dates() -> None:
+    endless = Duration((1e300,), (1.0,), unsure=1.0)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert later(now, endless.p90_seconds) == later(now, FARTHEST_SECONDS) > now
+    assert later(now, 1e300) == later(now, FARTHEST_SECONDS)
 
 
 def test_what_has_run_long_already_is_not_one_of_the_short_ones() -> None:
