@@ -87,31 +87,28 @@ class Chances:
         kinds = (kind.demand for team in teams for kind in self._left.get(team, ()) if kind.demand.device == "auto")
         return any("gpu" in self._board.devices(demand) and self.free(demand, "cpu") for demand in kinds)
 
-    def over(self, team: int, demands: Callable[[int], Collection[Demand]], highest: int) -> bool:
+    def over(self, team: int, demands: Callable[[int], Collection[Demand]], highest: int, asked: int) -> bool:
         """Whether no job of a team can get anything any more.
 
         Args:
             team: Whose jobs.
             demands: All that a team's jobs ask for, or more; asked in the first call for a team.
-            highest: The highest class of those left.
+            highest: The highest class in which those left go.
+            asked: The highest class that they asked for: waiting makes nobody leave.
         """
         if team not in self._left:
             self._left[team] = [Candidate(0, NORMAL, demand, team) for demand in demands(team)]
         left = self._left[team]
         opens = highest > LOW and self.reservable and (self._promises.anybody_stays() or self._ledger.limited(team))
-        asks = highest == URGENT or (highest > LOW and self._ledger.bounded(team))
-        while left and not self._chance(left[-1], highest, opens=opens, asks=asks):
+        asks = asked == URGENT or (asked > LOW and self._ledger.bounded(team))
+        while left and not self._chance(left[-1], asked, opens=opens, asks=asks):
             left.pop()
         return not left
 
-    def _chance(self, job: Candidate, highest: int, *, opens: bool, asks: bool) -> bool:
+    def _chance(self, job: Candidate, asked: int, *, opens: bool, asks: bool) -> bool:
         if opens and job.demand not in self.closed:
             return True
-        if (
-            asks
-            and (job.team, job.demand, highest) not in self._refused
-            and (highest == URGENT or self.guaranteed(job))
-        ):
+        if asks and (job.team, job.demand, asked) not in self._refused and (asked == URGENT or self.guaranteed(job)):
             return True
         return job.demand not in self._stuck and self._may_start(job)
 

@@ -206,7 +206,7 @@ class Pass:
         if found == self._found:
             return False
         teams = self.line.highest
-        over = [team for team, highest in teams.items() if self.chances.over(team, self.line.demands, highest)]
+        over = [team for team, classes in teams.items() if self.chances.over(team, self.line.demands, *classes)]
         if len(over) == len(teams) and not self.line.holders:
             return True
         if not self.chances.patient(teams):

@@ -1,8 +1,11 @@
 """Whose turn it is. Pure.
 
-The order: what a team's guarantee covers; then the class of priority, raised by long waiting where the team has used
-no more than its part; then who holds a reservation; then the team that has used least for its weight; within it the
-user who has used least; of that user's jobs their own order, then the lowest number.
+The order: what a team's guarantee covers; then the class of priority, raised by long waiting; then who holds a
+reservation; then the team that has used least for its weight; within it the user who has used least; of that user's
+jobs their own order, then the lowest number.
+
+A team that has used more than its part goes before others in no higher class than one of its jobs asked for: waiting
+raises these jobs only among each other.
 """
 
 import heapq
@@ -42,8 +45,9 @@ class Line:
         self._known: dict[int, int] = {}  # by identity: hashing a demand is slow, and most are shared
         self._rest: dict[Key, list[Candidate]] = {}  # the first one last
         self._oldest: dict[int, float] = {}  # where one behind a job has waited longer: since when
-        self._classes: dict[int, list[Users]] = {}  # by team: low to urgent
-        self._unread: dict[int, list[tuple[int, Lane]]] = {}  # by team, the class in which it may go at most, falling
+        self._classes: dict[int, list[Users]] = {}  # by team: low to urgent, as waiting raised them
+        self._asked: dict[int, list[int]] = {}  # by team: how many holders and first jobs asked for each class
+        self._unread: dict[int, list[tuple[int, Lane]]] = {}  # by team, the class to which one is raised, falling
         self._best: dict[int, tuple[Turn, Candidate] | None] = {}
         self._holders: dict[int, tuple[Candidate, Reservation]] = {}
         lanes_unread = situation.unread.lanes if situation.unread else ()
@@ -52,13 +56,14 @@ class Line:
         for job in situation.queue:
             if job.number in held:
                 self._holders[job.number] = (job, held[job.number])
+                self._ask(job, 1)
             else:
                 self._rest.setdefault(self.key(job), []).append(job)
         for key, jobs in self._rest.items():
             self._sort(jobs)
             self._enter(key)
         for lane in lanes_unread:
-            highest = self._class(lane.team, lane.priority, lane.oldest_at)
+            highest = raised(lane.priority, self._now - lane.oldest_at, self._policy)
             self._unread.setdefault(lane.team, []).append((highest, lane))
             self._open(lane.team)
         for lanes in self._unread.values():
@@ -73,12 +78,25 @@ class Line:
                 self._oldest[job.number] = oldest
             oldest = min(oldest, job.queued_at)
 
-    def _class(self, team: int, priority: int, since: float) -> int:
-        return raised(priority, self._now - since, self._policy) if team in self._modest else priority
+    def _raised(self, job: Candidate) -> int:
+        """The class in which a job goes among those of its team."""
+        since = self._oldest.get(job.number, job.queued_at)
+        return raised(job.priority, self._now - since, self._policy)
 
     def standing(self, job: Candidate) -> int:
-        """The class in which a job goes: waiting raises it where its team has used no more than its part."""
-        return self._class(job.team, job.priority, self._oldest.get(job.number, job.queued_at))
+        """The class in which a job goes among those of all teams."""
+        return min(self._raised(job), self._cap(job.team))
+
+    def _cap(self, team: int) -> int:
+        """The highest class in which a team goes before others: where it has used more than its part, as asked for."""
+        return URGENT if team in self._modest else self._asks(team)
+
+    def _asks(self, team: int) -> int:
+        asked = self._asked.get(team, ())
+        return max((level for level, count in enumerate(asked) if count), default=LOW)
+
+    def _ask(self, job: Candidate, count: int) -> None:
+        self._asked.setdefault(job.team, [0] * (URGENT + 1))[job.priority] += count
 
     def key(self, job: Candidate) -> Key:
         """What jobs have in common that never pass each other."""
@@ -94,7 +112,8 @@ class Line:
         """The first job of a key takes its place in the line."""
         if rest := self._rest[key]:
             job = rest[-1]
-            users = (self._classes.get(job.team) or self._open(job.team))[self.standing(job)]
+            users = (self._classes.get(job.team) or self._open(job.team))[self._raised(job)]
+            self._ask(job, 1)
             heapq.heappush(users.setdefault(job.user, []), (job.own_order, job.number, key))
             self._best.pop(job.team, None)
 
@@ -104,15 +123,19 @@ class Line:
         return self._holders.keys()
 
     @property
-    def highest(self) -> dict[int, int]:
-        """The teams that may have jobs in the line, and the highest class of these."""
-        found = {team: self._highest(team) for team in self._classes}
-        return {team: highest for team, highest in found.items() if highest >= LOW}
+    def highest(self) -> dict[int, tuple[int, int]]:
+        """The teams that may have jobs in the line; the highest class in which these go, and that they asked for."""
+        found = {team: (self._highest(team), self._may_ask(team)) for team in self._classes}
+        return {team: highest for team, highest in found.items() if highest[0] >= LOW}
 
     def _highest(self, team: int) -> int:
         unread = self._unread.get(team)
         least = unread[0][0] if unread else LOW - 1
-        return next((level for level in range(URGENT, least, -1) if self._classes[team][level]), least)
+        highest = next((level for level in range(URGENT, least, -1) if self._classes[team][level]), least)
+        return highest if team in self._modest else min(highest, self._may_ask(team))
+
+    def _may_ask(self, team: int) -> int:
+        return max([self._asks(team), *(lane.priority for _, lane in self._unread.get(team, ()))])
 
     def demands(self, team: int) -> Collection[Demand]:
         """All that a team's jobs ask for, and maybe more."""
@@ -128,12 +151,15 @@ class Line:
 
     def drop(self, team: int) -> None:
         """No job of a team can get anything any more."""
+        if team not in self._modest and any(job.team == team for job, _ in self._holders.values()):
+            return  # in which class these go depends on the others
         del self._classes[team]
         self._unread.pop(team, None)
         self._best.pop(team, None)
 
     def next(self) -> Candidate | None:
         """The job whose turn it is; None: no more."""
+        self._read({job.team for job, _ in self._holders.values() if self._raised(job) > job.priority}, self._lifting)
         turns = [(self._turn(job, reservation), job) for job, reservation in self._holders.values()]
         turns += [found for team in self._classes if (found := self._best.get(team)) is not None]
         best = min(turns, key=itemgetter(0), default=None)
@@ -142,7 +168,7 @@ class Line:
             if best is not None and best[0] <= soonest:
                 break  # nobody of these teams, nor of those that follow, goes before that one
             teams = [team for _, team in group]
-            self._read(teams)
+            self._read(teams, lambda team: self._due(team) or self._lifting(team))
             turns = [found for team in teams if (found := self._first(team)) is not None]
             best = min(turns if best is None else [best, *turns], key=itemgetter(0), default=None)
         return best[1] if best else None
@@ -153,10 +179,10 @@ class Line:
         covered = 0 if highest > LOW and self._ledger.bounded(team) else 1
         return (covered, -highest, 1, self._ledger.team_share(team), 0)
 
-    def _read(self, teams: Collection[int]) -> None:
-        """Read the lanes in which the first jobs of these teams may be."""
+    def _read(self, teams: Collection[int], due_of: Callable[[int], list[Lane]]) -> None:
+        """Read lanes of these teams until none is due."""
         unread = self._situation.unread
-        while unread and (due := [lane for team in teams for lane in self._due(team)]):
+        while unread and (due := [lane for team in teams for lane in due_of(team)]):
             found: dict[Key, list[Candidate]] = {}
             for job in unread.read(due):
                 found.setdefault(self.key(job), []).append(job)
@@ -176,6 +202,12 @@ class Line:
                 least = min(map(self._ledger.user_share, users))
                 return [lane for lane in lanes if self._ledger.user_share(lane.user) == least]
         return []
+
+    def _lifting(self, team: int) -> list[Lane]:
+        """A lane to be read before it is known in which class a team goes: it may have asked for a higher one."""
+        cap = self._cap(team)
+        lanes = [lane for _, lane in self._unread.get(team, ()) if lane.priority > cap]
+        return [max(lanes, key=attrgetter("priority"))] if lanes else []
 
     def _add(self, key: Key, jobs: Sequence[Candidate]) -> None:
         rest = self._rest.setdefault(key, [])
@@ -205,8 +237,7 @@ class Line:
 
     def take(self, job: Candidate) -> bool:
         """A job leaves the line for its place; False: more of its like stand behind the window, so the plan ends."""
-        if self._holders.pop(job.number, None) is not None:
-            self._best.pop(job.team, None)
+        if self._release(job):
             return True
         key = self._leave(job)
         self._rest[key].pop()
@@ -215,8 +246,15 @@ class Line:
 
     def skip(self, job: Candidate) -> None:
         """A job cannot start in this plan, nor can those of its key behind it."""
-        if self._holders.pop(job.number, None) is None:
+        if not self._release(job):
             self._leave(job)
+
+    def _release(self, job: Candidate) -> bool:
+        if self._holders.pop(job.number, None) is None:
+            return False
+        self._ask(job, -1)
+        self._best.pop(job.team, None)
+        return True
 
     def holder(self, number: int) -> Candidate | None:
         """The job that holds a reservation, if it is in the line."""
@@ -229,12 +267,14 @@ class Line:
 
     def release(self, number: int) -> None:
         """A reservation has lapsed: its holder takes its turn like everybody else."""
-        job, _ = self._holders.pop(number)
+        job, _ = self._holders[number]
+        self._release(job)
         self._add(self.key(job), [job])
 
     def _leave(self, job: Candidate) -> Key:
         key = self.key(job)
-        users = self._classes[job.team][self.standing(job)]
+        users = self._classes[job.team][self._raised(job)]
+        self._ask(job, -1)
         heads = users[job.user]
         heads.remove((job.own_order, job.number, key))
         heapq.heapify(heads)

@@ -119,6 +119,20 @@ def test_a_queue_that_is_read_as_its_turn_comes_gives_the_plan_of_the_whole_queu
     assert unread > 48
 
 
+def test_long_waiting_does_not_make_a_plan_read_the_queue_of_those_for_whom_nobody_can_leave() -> None:
+    fleet = Fleet.of([worker(1, 1)], lender=0, owner=1)
+    lent = fleet.submit(gpus(), 1)
+    fleet.step()
+    for user in range(10):
+        fleet.submit(gpus(), 2, user=100 + user)
+    fleet.now = 3 * DAY
+    fleet.running[lent] = replace(fleet.running[lent], preempted_at=fleet.now)  # not asked again so soon
+    lanes = Lanes(before := fleet.situation())
+    shares = Shares(fleet.teams, {100 + user: float(user) for user in range(10)})  # one user after another
+    assert not plan(replace(before, queue=[], unread=lanes, shares=shares), LeastLoss()).preemptions
+    assert len(lanes.unread) > 5
+
+
 def test_a_plan_asks_for_room_for_so_many_jobs_and_the_next_one_goes_on() -> None:
     fleet = Fleet.of([worker(number, 4) for number in range(1, 13)], lender=0, owner=48)
     for _ in range(48):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from stoker.jobs.shares import TeamShare
 from stoker.jobs.situation import HIGH, LOW, NORMAL
 from tests.support.fleets import MINUTE, Fleet, gpus, worker
@@ -45,6 +47,43 @@ def test_low_jobs_are_raised_too() -> None:
     fleet.submit(gpus(), 1, priority=HIGH)
     fleet.step()
     assert fleet.running.keys() == {low}
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["no place", "a kept place"])
+def test_a_team_that_used_most_starves_none_of_its_own(kept: bool) -> None:
+    fleet = Fleet.of([worker(1, 1)], heavy=0, other=0)
+    fleet.teams[1] = TeamShare("heavy", used=1000 * DAY)
+    busy = fleet.submit(gpus(), 1, user=12, priority=HIGH)
+    fleet.step()
+    normal = fleet.submit(gpus(), 1, user=11)
+    if kept:
+        fleet.step()
+    assert [one.number for one in fleet.reservations] == [normal] * kept
+    fleet.leave(busy)
+    fleet.now = 300 * DAY
+    new = fleet.submit(gpus(), 2)
+    high = fleet.submit(gpus(), 1, user=12, priority=HIGH)
+    fleet.now += 1
+    order = list[int]()
+    while fleet.queue:
+        fleet.step()
+        order += fleet.running
+        fleet.leave(order[-1])
+    assert order == [normal, high, new]  # the team's turn comes as early as before
+
+
+def test_a_team_that_used_most_is_not_raised_among_others() -> None:
+    fleet = Fleet.of([worker(1, 1)], heavy=0, other=0)
+    fleet.teams[1] = TeamShare("heavy", used=1000 * DAY)
+    low, normal = fleet.submit(gpus(), 1, priority=LOW), fleet.submit(gpus(), 1)
+    fleet.now = 300 * DAY
+    new, last = fleet.submit(gpus(), 2), fleet.submit(gpus(), 2, priority=LOW)
+    order = list[int]()
+    while fleet.queue:
+        fleet.step()
+        order += fleet.running
+        fleet.leave(order[-1])
+    assert order == [new, low, normal, last]
 
 
 def test_a_job_that_made_room_does_not_pull_down_those_behind_it() -> None:
