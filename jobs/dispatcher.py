@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from stoker.jobs.attempts import Outgoing
 from stoker.jobs.collect import collect
 from stoker.jobs.database import sessions
+from stoker.jobs.dependencies import settle_left
 from stoker.jobs.dispatch import Means, dispatch, last_wish
 from stoker.jobs.leases import record_send
 from stoker.jobs.moves import WAKE
@@ -179,6 +180,7 @@ class Dispatcher:
         while not self._stopping.wait(COLLECT_SECONDS):
             try:
                 collect(self._session)
+                settle_left(self._session)
             except SQLAlchemyError as error:
                 log.warning("collect_failed", error=str(error).splitlines()[0])
             except Exception:

@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused, OtherVersion
-from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, PLACE, AttemptState, Move, State
+from stoker.jobs.lifecycle import FINAL, FORBIDDEN_BY_CANCEL, PLACE, RELEASE, AttemptState, Move, State
 from stoker.jobs.models import Attempt, Event, Job
 from stoker.jobs.outbox import leave_notices
 from stoker.jobs.protocol import PROTOCOL
@@ -50,7 +50,9 @@ def apply(
 
     Raises JobNotFound or MoveRefused (OtherVersion: newer code has accepted the job); the row is then untouched.
     """
-    statement = update(Job).where(Job.number == number, Job.state.in_(move.sources), Job.protocol <= PROTOCOL)
+    statement = update(Job).where(Job.number == number, Job.state.in_(move.sources))
+    if move is not RELEASE:  # which implies nothing, and is what the end of an older job owes to those that wait for it
+        statement = statement.where(Job.protocol <= PROTOCOL)
     if move in FORBIDDEN_BY_CANCEL:
         statement = statement.where(Job.cancel_requested_at.is_(None))
     if move is PLACE:  # the plan was made from what was committed before

@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import exc, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from stoker.errors import AttemptClosed
+from stoker.errors import AttemptClosed, StokerError
 from stoker.jobs.attempts import Ending, finish
 from stoker.jobs.database import connect, sessions
 from stoker.jobs.failures import Failure
@@ -202,6 +202,8 @@ class LeaseKeeper:
                     once(self._sessions, partial(self._lose, attempt=attempt))
                 except AttemptClosed:
                     continue  # it has ended meanwhile
+                except StokerError:  # nothing that others' code or data says ends this process with all its trainers
+                    events.error("attempt_not_ended")
 
     def _lose(self, session: Session, attempt: UUID) -> None:
         ending = Ending(Outcome.LOST, "worker_lost", failure=Failure("worker_lost", UNHELD))

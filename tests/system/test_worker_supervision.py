@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import exc, text
+from sqlalchemy import exc, text, update
 from sqlalchemy.orm import Session
 
 from stoker.errors import DataDamaged
 from stoker.jobs import attempts, blobs
 from stoker.jobs.lifecycle import AttemptState, Outcome, State
-from stoker.jobs.models import LogChunk
+from stoker.jobs.models import Job, LogChunk
+from stoker.jobs.protocol import PROTOCOL
 from stoker.workers import lease, runner
 from stoker.workers.runs import Asked, Interrupted
+from tests.support.logs import logged
 from tests.support.waiting import wait_for
 from tests.support.worker_parts import Parts, parts_of_a_worker
 
@@ -39,6 +41,18 @@ def test_an_attempt_that_nobody_looks_after_is_ended_as_lost_and_runs_again(part
     assert (ended.outcome, parts.queue.job(parts.number).state) == (Outcome.LOST, State.QUEUED)
     assert ended.failure is not None
     assert ended.failure["class"] == "worker_lost"
+
+
+def test_an_attempt_that_cannot_be_ended_does_not_end_the_worker(parts: Parts) -> None:
+    parts.claim()
+    with parts.queue.factory() as session:  # newer code has taken the job for its own
+        session.execute(update(Job).values(protocol=PROTOCOL + 1))
+        session.commit()
+    keeper = parts.keeper()
+    with logged() as log:
+        assert [keeper.renew() for _ in range(2)] == [True] * 2
+    assert "attempt_not_ended" in {line["event"] for line in log.lines()}
+    assert parts.queue.job(parts.number).state == State.RUNNING
 
 
 def test_an_attempt_that_runs_here_is_never_taken_for_lost(parts: Parts) -> None:
