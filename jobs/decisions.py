@@ -16,6 +16,7 @@ from stoker.jobs.lifecycle import PLACE, AttemptState, State
 from stoker.jobs.models import Attempt, Job
 from stoker.jobs.models import Reservation as Reserved
 from stoker.jobs.moves import REQUEST, SHOW, add_event, apply, notify
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.shares import counted
 from stoker.jobs.situation import Placement, Preemption, Reservation
 
@@ -41,6 +42,7 @@ def _ask(session: Session, beneficiary: int, victims: list[Preemption]) -> bool:
         Job.state == State.QUEUED,
         Job.held.is_(False),
         Job.cancel_requested_at.is_(None),
+        Job.protocol <= PROTOCOL,  # or nobody here could place it
     )
     if session.scalar(waits.with_for_update(key_share=True, skip_locked=True)) is None:
         return False

@@ -18,14 +18,25 @@ from stoker.jobs.placement import LeastLoss, Rule
 from stoker.jobs.planner import plan
 from stoker.jobs.policy import DEFAULT_POLICY, Policy
 from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
+from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
 from stoker.jobs.situation import Candidate, Situation, Unread
 from stoker.jobs.waits import or_other_version, why_not
-from stoker.jobs.window import WINDOW, Demands, demand_of
+from stoker.jobs.window import READY, WINDOW, Demands, demand_of
 
-_WISH_AND_TRY = text(
-    f"SELECT nextval('dispatch_wishes'), pg_try_advisory_xact_lock({DISPATCH_LOCK}), {BROKER_DOWN_SQL}"
-)
+LATEST_JOBS = 100
+# Whether newer code dispatches too: a worker of its version is alive, or a job that it accepted of late could start.
+_NEWER = f"""
+    EXISTS (SELECT FROM incarnations JOIN leases ON holder_id = incarnations.id
+        WHERE closed_at IS NULL AND protocol > {PROTOCOL} AND expires_at > clock_timestamp())
+    OR EXISTS (SELECT FROM (SELECT * FROM jobs ORDER BY number DESC LIMIT {LATEST_JOBS}) latest
+        WHERE protocol > {PROTOCOL} AND {READY})
+"""  # noqa: S608 - constants
+# Older code does not even try for the lock: a newer process that found it taken would trust its holder to look.
+_WISH_AND_TRY = text(f"""
+SELECT nextval('dispatch_wishes'), CASE WHEN {_NEWER} THEN false ELSE pg_try_advisory_xact_lock({DISPATCH_LOCK}) END,
+    {BROKER_DOWN_SQL}
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Pass:
     """What one pass did."""
 
     sent: tuple[Outgoing, ...]  # placed now: their messages are to be sent after the commit
-    again: int | None  # the wish of this pass; a later one asks for another. None: another process holds the lock
+    again: int | None  # the wish of this pass; a later one asks for another. None: it is for another process to place
     more: bool = False  # the window was too small for all that can start: another pass is due at once
 
 
@@ -55,6 +66,7 @@ class Means:
 def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) -> Pass:
     """Place what can start now, unless another process is doing so; without means as if no job was ever seen.
 
+    Leaves that to newer code where there is any: this one may not place what that accepted, and would plan without it.
     Looks at the first ``depth`` jobs of each user, priority and shape; the pass says when that was not enough.
     """
     means = means or Means()

@@ -8,14 +8,19 @@ from sqlalchemy import select, update
 from stoker.errors import AttemptClosed, OtherVersion
 from stoker.jobs import submissions
 from stoker.jobs.accounts import Caller
+from stoker.jobs.attempts import Ending
+from stoker.jobs.decisions import make_room
+from stoker.jobs.dependencies import settle_left
 from stoker.jobs.explaining import read_queue, why
+from stoker.jobs.failures import Failure
 from stoker.jobs.fleet import close_incarnation
 from stoker.jobs.gauges import read_gauges
-from stoker.jobs.lifecycle import State
+from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.models import Incarnation, Job, User
 from stoker.jobs.prospects import Foresight
 from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.reads_fleet import list_workers
+from stoker.jobs.situation import Preemption
 from stoker.jobs.sweep import Contact, sweep
 from stoker.settings import Settings
 from tests.support.logs import logged
@@ -114,6 +119,69 @@ def test_older_code_moves_no_job_that_newer_code_accepted(queue: Queue) -> None:
     assert "OtherVersion" in line["traceback"]
     states = [queue.job(number).state for number in (running, placed.job_number, queued)]
     assert states == [State.RUNNING, State.PLACED, State.QUEUED], "the upgraded processes will move them"
+
+
+def accept_by_newer(queue: Queue, *numbers: int) -> None:
+    """Make these jobs ones that newer code accepted."""
+    with queue.factory() as session:
+        session.execute(update(Job).where(Job.number.in_(numbers)).values(protocol=NEWER))
+        session.commit()
+
+
+def test_a_job_that_a_newer_one_waits_for_succeeds_and_lets_it_start(queue: Queue) -> None:
+    incarnation = queue.worker()
+    parent, attempt = queue.running(incarnation)
+    child = queue.submit(after=[parent])
+    accept_by_newer(queue, child)
+    assert queue.finish(attempt, incarnation) == State.SUCCEEDED
+    assert [queue.job(number).state for number in (parent, child)] == [State.SUCCEEDED, State.QUEUED]
+    assert queue.dispatch() == [], "that is for newer code"
+
+
+def test_a_job_that_a_newer_one_waits_for_fails_and_newer_code_cancels_that(queue: Queue) -> None:
+    incarnation = queue.worker()
+    parent, attempt = queue.running(incarnation)
+    newer, own = queue.submit(after=[parent]), queue.submit(after=[parent])
+    last = queue.submit(after=[newer])
+    accept_by_newer(queue, newer)
+    failed = Ending(Outcome.FAILED, "user_error", failure=Failure("user_error", "it raised"))
+    assert queue.finish(attempt, incarnation, failed) == State.FAILED
+    settle_left(queue.factory)
+    assert [queue.job(number).state for number in (newer, own, last)] == [
+        State.WAITING, State.CANCELLED, State.WAITING,
+    ]  # fmt: skip
+    with queue.factory() as session:  # the newer code: one for which this is its own version
+        session.execute(update(Job).where(Job.number == newer).values(protocol=PROTOCOL))
+        session.commit()
+    settle_left(queue.factory)
+    assert [queue.job(number).state for number in (newer, last)] == [State.CANCELLED, State.CANCELLED]
+
+
+def test_older_code_plans_nothing_where_newer_code_does(queue: Queue) -> None:
+    queue.worker("own", cpus=1)
+    newer, own = queue.submit(), queue.submit()
+    accept_by_newer(queue, newer)
+    assert queue.dispatch() == [], "it would plan for the newer job"
+    with queue.factory() as session:
+        session.execute(update(Job).where(Job.number == newer).values(held=True))
+        session.commit()
+    incarnation = queue.worker("other", cpus=1, protocol=NEWER)
+    assert queue.dispatch() == [], "the newer worker dispatches"
+    with queue.factory() as session:
+        close_incarnation(session, incarnation, "gone")
+        session.commit()
+    assert [outgoing.job_number for outgoing in queue.dispatch()] == [own]
+
+
+def test_nobody_makes_room_for_a_job_that_only_newer_code_may_place(queue: Queue) -> None:
+    incarnation = queue.worker()
+    running, _ = queue.running(incarnation)
+    own, newer = queue.submit(), queue.submit()
+    accept_by_newer(queue, newer)
+    for beneficiary, refused in ((newer, {newer}), (own, set[int]())):
+        with queue.factory() as session:
+            assert make_room(session, [Preemption(running, beneficiary, "it is needed")]) == refused
+            session.rollback()
 
 
 def test_a_start_of_a_worker_says_which_version_it_speaks(queue: Queue) -> None:
