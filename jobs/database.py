@@ -88,7 +88,10 @@ def config(url: str) -> Config:
 def upgrade(url: str) -> None:
     """Bring the schema to the newest version; safe to call from several processes at once.
 
-    Raises OtherSchema: the data was written by a newer Stoker; SettingInvalid, Unavailable: nobody is let in.
+    Each migration is a transaction of its own, so that what was done stays where a later one fails.
+
+    Raises OtherSchema: the data was written by a newer Stoker, or a migration failed; SettingInvalid, Unavailable:
+    nobody is let in.
     """
     engine = connect(url)
     try:
@@ -100,7 +103,11 @@ def upgrade(url: str) -> None:
         engine.dispose()
     if current and _is_newer(current):
         raise _newer(current)
-    command.upgrade(config(url), "head")
+    try:
+        command.upgrade(config(url), "head")
+    except DBAPIError as error:
+        said = (str(error.orig).splitlines() or [""])[0]
+        raise OtherSchema(f"the tables are not up to date yet ({said}): run `stoker migrate` again") from error
 
 
 def newest() -> str:

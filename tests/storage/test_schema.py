@@ -4,7 +4,7 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from stoker.errors import SettingInvalid, StackError
+from stoker.errors import OtherSchema, SettingInvalid, StackError
 from stoker.jobs import database
 
 
@@ -13,6 +13,23 @@ def test_an_empty_database_is_upgraded_and_shows_no_drift(empty_database_url: st
     database.upgrade(empty_database_url)  # a second time changes nothing
     command.check(database.config(empty_database_url))  # raises when models and migrations differ
     engine = database.connect(empty_database_url)
+    with database.sessions(engine)() as session:
+        assert database.ready(session)
+    engine.dispose()
+
+
+def test_a_migration_that_fails_says_so_in_a_line_and_what_was_done_before_it_stays(empty_database_url: str) -> None:
+    engine = database.connect(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notifications (id bigint)"))  # in the way of 0006
+    with pytest.raises(
+        OtherSchema, match=r'yet \(relation "notifications" already exists\): run `stoker migrate` again'
+    ):
+        database.upgrade(empty_database_url)
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0005"
+        connection.execute(text("DROP TABLE notifications"))
+    database.upgrade(empty_database_url)
     with database.sessions(engine)() as session:
         assert database.ready(session)
     engine.dispose()
