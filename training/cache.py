@@ -29,15 +29,12 @@ def prepared(cache: Path, key: str) -> Path:
 @contextlib.contextmanager
 def locked(path: Path, watch: Callable[[], object], *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which thereby counts as used; ``watch`` is called while another process has it."""
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _lock_file(path) as descriptor:
         while not _try(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             watch()
             time.sleep(POLL_SECONDS)
         os.utime(descriptor)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -49,8 +46,7 @@ def held(
     One process makes it; the others wait until it is there, and no longer: whoever made it goes on holding it, shared,
     for as long as it is used. ``watch`` is called while another process makes it. Raises what ``make`` raises.
     """
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _lock_file(path) as descriptor:
         while not (_try(descriptor, fcntl.LOCK_SH) and is_there(path)):
             if _try(descriptor, fcntl.LOCK_EX):  # what was shared is given back first, so that one of them gets it
                 if not is_there(path):
@@ -60,6 +56,13 @@ def held(
                 time.sleep(POLL_SECONDS)
         os.utime(descriptor)
         yield
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -7,7 +7,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +16,7 @@ from stoker.jobs.lifecycle import FINAL, AttemptState, Outcome
 from stoker.jobs.models import Attempt, Job, Worker
 from stoker.workers import processes
 from tests.faults.system import LEASE_SECONDS, Member, System
+from tests.support.workers import state_letter, title_of
 
 ORPHAN_SECONDS = 3.0  # after its worker's death a trainer must be gone
 STARTING_SECONDS = 30.0  # and a fork server that still loads torch, before which it cannot look
@@ -204,19 +204,3 @@ def fork_server_of(member: Member) -> int | None:
     if member.child.pid is None or not member.child.alive:
         return None
     return next((pid for pid in processes.children(member.child.pid) if title_of(pid) == "stoker-forks"), None)
-
-
-def title_of(pid: int) -> str:
-    """What a process calls itself; empty when it has gone."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def state_letter(pid: int) -> str:
-    """R, S, D: it computes, or waits and could; T: stopped; Z: dead; X: gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"

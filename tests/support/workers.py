@@ -156,9 +156,20 @@ def is_gone(pid: int) -> bool:
     return processes.started(pid) is None
 
 
-def state_of(pid: int) -> str:
-    """A process's state in one letter; T: it is stopped."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def title_of(pid: int) -> str:
+    """What a process calls itself; empty when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def state_letter(pid: int) -> str:
+    """R, S, D: it computes, or waits and could; T: stopped; Z: dead; X: gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def tree(pid: int) -> set[int]:

@@ -17,7 +17,7 @@ from stoker.workers.orders import Order
 from stoker.workers.trainers import LOST, ForkServer, Trainer
 from tests.support.odd_trainers import BEHAVIOURS
 from tests.support.waiting import wait_for
-from tests.support.workers import ROOT, is_gone, state_of
+from tests.support.workers import ROOT, is_gone, state_letter
 
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "STOKER_BROKER_URL": "a secret"}
 COMMAND = (sys.executable, "-m", "tests.support.odd_trainers")
@@ -119,7 +119,7 @@ def test_a_frozen_trainer_that_somebody_wakes_is_frozen_again(spawn: Spawn) -> N
     trainer = spawn("stubborn", lease_seconds=0.1)
     wait_for(lambda: trainer.time_frozen(time.monotonic()) > 0, 60, "the freeze")
     os.kill(trainer.pid, signal.SIGCONT)
-    wait_for(lambda: state_of(trainer.pid) == "T", 60, "the next freeze")
+    wait_for(lambda: state_letter(trainer.pid) == "T", 60, "the next freeze")
     trainer.kill()
     gone(trainer)
 

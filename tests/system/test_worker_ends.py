@@ -5,7 +5,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
@@ -15,7 +14,7 @@ from stoker.jobs.steering import preempt
 from stoker.stack.postgres import Postgres
 from stoker.workers import processes
 from tests.support.waiting import wait_for
-from tests.support.workers import Stage, is_gone, stage, state_of, tree
+from tests.support.workers import Stage, is_gone, stage, state_letter, title_of, tree
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +161,9 @@ def test_a_frozen_worker_loses_its_job_and_its_trainer_computes_no_more(empty: S
         wait_for(lambda: len(empty.attempts(number)) > 1, 60, "the sweep of the other worker")
         old, new = empty.attempts(number)[:2]
         assert old.outcome == Outcome.LOST
-        trainers = {pid for pid in tree(frozen.pid) if _title(pid) == f"job {number}"}
+        trainers = {pid for pid in tree(frozen.pid) if title_of(pid) == f"job {number}"}
         assert trainers
-        assert {state_of(pid) for pid in trainers} == {"T"}
+        assert {state_letter(pid) for pid in trainers} == {"T"}
     finally:
         os.kill(frozen.pid, signal.SIGCONT)
     wait_for(lambda: all(map(is_gone, trainers)), 60, "the old trainer to die")
@@ -175,10 +174,3 @@ def test_a_frozen_worker_loses_its_job_and_its_trainer_computes_no_more(empty: S
     assert empty.wait_final(number).state == State.CANCELLED
     assert new.id == empty.attempts(number)[-1].id
     assert (end(frozen), end(rescue)) == (0, 0)
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
