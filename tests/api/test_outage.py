@@ -19,6 +19,7 @@ from stoker.jobs.database import connect, sessions
 from stoker.settings import Settings
 from stoker.stack.postgres import Postgres
 from tests.support.services import make_template, quick_postgres
+from tests.support.signals import signal_all
 from tests.support.waiting import wait_for
 
 DIGITS = {"train": {"dataset": "digits"}}
@@ -81,16 +82,14 @@ def test_a_database_that_hangs_costs_no_more_than_the_limit(
     with TestClient(app, headers=headers) as client:
         wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 20, "the first answer in time")
         frozen = _family(own_postgres)
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
+        signal_all(frozen, signal.SIGSTOP)
         try:
             began = time.monotonic()
             answer = client.get("/api/v1/jobs")
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
             assert time.monotonic() - began < 10  # and not for ever
         finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
+            signal_all(frozen, signal.SIGCONT)
         wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 10, "requests to be answered again")
 
 

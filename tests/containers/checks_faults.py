@@ -1,8 +1,6 @@
 """What becomes of a job when its worker is stopped, killed, frozen, cut off, or has too little memory."""
 
-import os
 import signal
-from contextlib import suppress
 
 from tests.containers.installation import Installation
 from tests.containers.jobs import (
@@ -18,6 +16,7 @@ from tests.containers.jobs import (
     wait_resumed,
     wait_state,
 )
+from tests.support.signals import signal_all
 
 
 def second_worker(stack: Installation) -> None:
@@ -46,9 +45,7 @@ def killed(stack: Installation) -> None:
     with stack.client() as client, endless(stack, client) as job:
         worker = container_of(stack, attempts(stack, job.number)[0][0])
         before = stack.inspect(worker)["RestartCount"]
-        for pid in _workers_processes(stack, worker):
-            with suppress(ProcessLookupError):  # the end of the first is the end of its children
-                os.kill(pid, signal.SIGKILL)
+        signal_all(_workers_processes(stack, worker), signal.SIGKILL)
         assert wait_resumed(stack, job)[0][1] == "lost"
         wait(lambda: stack.inspect(worker)["RestartCount"] > before, f"{worker} to start again")
         stack.wait_health(worker, "healthy", SECONDS)
@@ -84,9 +81,7 @@ def frozen(stack: Installation) -> None:
             (first, outcome, _), (second, _, _) = wait_resumed(stack, job)
             assert (outcome, first != second) == ("lost", True)
         finally:
-            for pid in standing:
-                with suppress(ProcessLookupError):  # the engine kills a health check that takes too long
-                    os.kill(pid, signal.SIGCONT)
+            signal_all(standing, signal.SIGCONT)  # the engine has killed a health check that took too long
         stack.wait_health(worker, "healthy", SECONDS)
 
 
@@ -94,9 +89,7 @@ def _stop_all(stack: Installation, container: str) -> set[int]:
     """Stop every process of a container, those too that were started meanwhile; returns their pids on the host."""
     stopped: set[int] = set()
     while running := stack.pids(container) - stopped:
-        for pid in running:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        signal_all(running, signal.SIGSTOP)
         stopped |= running
     return stopped
 

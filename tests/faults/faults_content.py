@@ -19,8 +19,9 @@ from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.models import Attempt, BlobChunk, Checkpoint, Chunk, Job
 from stoker.messages.app import TASK, make_app, queue_of, send
 from tests.faults.clients import Api
-from tests.faults.nemesis import Nemesis, signal_process, trainers_of
+from tests.faults.nemesis import Nemesis, trainers_of
 from tests.faults.schedule import Planned
+from tests.support.signals import signal_process
 
 COPIES = 100
 PICKLE = pickle.dumps(print)  # loading it would be a defect, not a harm

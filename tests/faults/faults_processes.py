@@ -4,10 +4,11 @@ import signal
 import time
 from functools import partial
 
-from tests.faults.nemesis import Nemesis, fork_server_of, signal_process, trainers_of
+from tests.faults.nemesis import Nemesis, fork_server_of, trainers_of
 from tests.faults.schedule import Planned
 from tests.faults.strikes import zombie
 from tests.faults.system import LEASE_SECONDS, Member
+from tests.support.signals import signal_process
 
 TERM_SECONDS = 10.0 + 1.0  # promised: ten seconds and one step
 FROZEN_SECONDS = LEASE_SECONDS + 1.5

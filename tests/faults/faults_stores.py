@@ -6,9 +6,10 @@ from collections.abc import Callable
 from sqlalchemy import text
 
 from stoker.workers import processes
-from tests.faults.nemesis import Nemesis, signal_process
+from tests.faults.nemesis import Nemesis
 from tests.faults.schedule import Planned
 from tests.faults.system import LEASE_SECONDS
+from tests.support.signals import signal_process
 
 AWAY_SECONDS = LEASE_SECONDS + 1.0  # longer than a lease: trainers must freeze
 

@@ -2,9 +2,7 @@
 
 import heapq
 import itertools
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -178,15 +176,6 @@ def _losses() -> ScalarSelect[int]:
         .correlate(Job)
         .scalar_subquery()
     )
-
-
-def signal_process(pid: int, number: signal.Signals) -> bool:
-    """Send a signal; whether there was still a process to receive it."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def trainers_of(member: Member) -> Iterator[tuple[int, int]]:

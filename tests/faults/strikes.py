@@ -8,9 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.models import Worker
-from tests.faults.nemesis import Nemesis, fork_server_of, signal_process
+from tests.faults.nemesis import Nemesis, fork_server_of
 from tests.faults.points import Waiting
 from tests.faults.system import ATTEMPTS
+from tests.support.signals import signal_process
 from tests.support.workers import state_letter
 
 GATHER_SECONDS = 8.0  # for attempts to come by
