@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.estimates import span
-from stoker.jobs.forecast import Duration, Durations, Like, like, pace
+from stoker.jobs.forecast import Duration, Durations, Like, Pace, like, pace
 from stoker.jobs.lifecycle import AttemptState, State
 from stoker.jobs.models import Attempt, Checkpoint, Job
 from stoker.jobs.situation import Candidate, Running, Span
@@ -23,6 +23,8 @@ class Run:
 
     number: int
     left: Duration
+    like: Like
+    pace: Pace | None  # None before it made a step
 
 
 class RecentDurations:
@@ -141,8 +143,9 @@ def running_durations(session: Session, known: Durations, numbers: Sequence[int]
     found = []
     for job, attempt, ran_seconds, stepped_seconds in session.execute(statement):
         own = pace(attempt.progress, attempt.resumed_step, _number(stepped_seconds))
-        left = known.left(like_job(job, attempt.device), _number(ran_seconds) or 0.0, own)
-        found.append(Run(job.number, left))
+        kind = like_job(job, attempt.device)
+        left = known.left(kind, _number(ran_seconds) or 0.0, own)
+        found.append(Run(job.number, left, kind, own))
     return found
 
 

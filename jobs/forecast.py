@@ -50,6 +50,11 @@ class Pace:
         """What is left at this speed."""
         return self.seconds * self.left / self.done
 
+    @property
+    def whole_seconds(self) -> float:
+        """What the whole job takes at this speed, what others made of it too."""
+        return self.seconds / self.done
+
 
 @dataclass(frozen=True, slots=True)
 class Duration:
@@ -167,6 +172,21 @@ class Durations:
             group = self._groups.setdefault(key, [])
             group.insert(0, seconds / one.work)
             del group[KEPT:]
+
+    def with_running(self, running: Iterable[tuple[Like, Pace]]) -> "Durations":
+        """The same, and what jobs that run tell of those like them while hardly any of these have ended.
+
+        Later they would not do: of those that run at one moment more are long than of those that end.
+        """
+        found = Durations()
+        found._groups = dict(self._groups)
+        for one, own in running:
+            if own.done < TRUSTED:
+                continue
+            for key in one.keys:
+                if len(self._groups.get(key, ())) < ENOUGH:
+                    found._groups[key] = [*found._groups.get(key, ()), own.whole_seconds / one.work][-KEPT:]
+        return found
 
     def expected(self, one: Like) -> Duration:
         """How long a job runs from its start to its end, if nothing stops it."""

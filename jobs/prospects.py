@@ -68,12 +68,14 @@ class Foresight:
     def look(self, session: Session, extra: tuple[Candidate, Duration] | None = None) -> "Look":
         """Look at the queue; with ``extra`` as if this job, which runs so long, had just been queued."""
         known = self.known(session)
+        runs = running_durations(session, known)
+        known = known.with_running((run.like, run.pace) for run in runs if run.pace)
         queue = queue_window(session)
         jobs = session.scalars(select(Job).where(Job.number.in_([job.number for job in queue])))
         lasts = waiting_durations(session, known, list(jobs))
         if extra is not None:
             queue, lasts = [*queue, extra[0]], lasts | {extra[0].number: extra[1]}
-        left = {run.number: run.left for run in running_durations(session, known)}
+        left = {run.number: run.left for run in runs}
         rule = self.mix.rule(session)
         situation = read_situation(session, queue, Means(rule=rule))
         situation = replace(situation, estimates=Known(lasts, left, situation.now))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stoker.jobs import database
 from stoker.stack.postgres import Postgres
@@ -17,6 +18,9 @@ _numbers = itertools.count(1)
 # Transactions of this process are made by tests, in no loop that would try again after a moment in which the machine
 # stood still. Services and workers are other processes, and keep the limit.
 database.IDLE_IN_TRANSACTION = "60s"
+# Nor is an example wrong, or too hard to make, because other processes took the core.
+settings.register_profile("shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared cores")
 
 
 @pytest.fixture(scope="session")

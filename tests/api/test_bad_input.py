@@ -231,7 +231,7 @@ TRAIN = [
 ]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     top=st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3),
     train=st.dictionaries(st.sampled_from(TRAIN), VALUES, max_size=3),
@@ -242,7 +242,7 @@ def test_no_body_breaks_the_server(client: TestClient, top: dict[str, Any], trai
     assert answer.status_code in {201, 404, 422}, answer.text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(body=st.binary(max_size=200))
 def test_no_bytes_break_the_server(client: TestClient, body: bytes) -> None:
     assert client.post(JOBS, content=body, headers=JSON).status_code == 422

@@ -5,11 +5,13 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import func, update
+from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Ending
 from stoker.jobs.durations import RecentDurations, past_durations, running_durations, waiting_durations
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Job
+from stoker.jobs.prospects import Foresight
 from tests.support.queue import Queue
 
 
@@ -24,6 +26,20 @@ def expected(queue: Queue, number: int) -> float:
     """The seconds that a job is expected to run."""
     with queue.factory() as session:
         return waiting_durations(session, past_durations(session), [session.get_one(Job, number)])[number].p50_seconds
+
+
+def half_done(session: Session, attempt: UUID) -> None:
+    """An attempt has made half of its steps, in a hundred seconds."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt)
+        .values(
+            claimed_at=func.now() - timedelta(seconds=100),
+            first_step_at=func.now() - timedelta(seconds=100),
+            progressed_at=func.now(),
+            progress={"step": 50, "steps": 100},
+        )
+    )
 
 
 def test_jobs_that_ended_by_themselves_teach_and_those_that_were_preempted_do_not(queue: Queue) -> None:
@@ -53,18 +69,23 @@ def test_a_running_job_is_judged_by_its_own_pace_once_it_has_one(queue: Queue) -
     with queue.factory() as session:
         first = running_durations(session, past_durations(session), [number])[0].left.p50_seconds
         assert first == pytest.approx(1000.0, rel=0.05)
-        session.execute(
-            update(Attempt)
-            .where(Attempt.id == attempt)
-            .values(
-                claimed_at=func.now() - timedelta(seconds=100),
-                first_step_at=func.now() - timedelta(seconds=100),
-                progressed_at=func.now(),
-                progress={"step": 50, "steps": 100},
-            )
-        )
+        half_done(session, attempt)
         live = running_durations(session, past_durations(session), [number])[0].left.p50_seconds
     assert 100.0 <= live < 150.0  # half was done in 100 s
+
+
+def test_where_no_job_has_ended_yet_one_that_runs_tells_when_those_like_it_start_and_end(queue: Queue) -> None:
+    incarnation = queue.worker(cpus=1)
+    _, attempt = queue.running(incarnation)
+    waiting = queue.submit()
+    with queue.factory() as session:
+        half_done(session, attempt)
+        look = Foresight().look(session)
+        (found,) = look.prospects(session, [waiting])
+    assert found.expected.start_at is not None
+    assert found.expected.end_at is not None
+    assert (found.expected.start_at - look.now).total_seconds() == pytest.approx(100.0, rel=0.3)
+    assert (found.expected.end_at - found.expected.start_at).total_seconds() == pytest.approx(200.0, rel=0.1)
 
 
 def test_what_was_learned_is_read_again_after_a_minute(queue: Queue) -> None:

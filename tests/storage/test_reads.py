@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -40,7 +40,6 @@ def points(values: list[float]) -> list[tuple[int, float]]:
     return list(enumerate(values, start=1))
 
 
-@settings(deadline=None)  # other processes may take the core
 @given(st.lists(st.floats(allow_nan=True) | st.integers(0, 9).map(float), max_size=400), st.integers(5, 60))
 @example([1.0, math.nan, 5.0, *[3.0] * 40], 5)
 @example([1.0, math.inf, 5.0, 9.0, -math.inf, *[3.0] * 40], 6)
@@ -156,7 +155,6 @@ def test_the_tail_of_a_log_is_that_of_its_lines(factory: Factory) -> None:
         worker.finish(claimed, Ending(Outcome.FAILED, failure=Failure("nan_loss", "")))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 65_535), st.floats(0, 1, width=32))))
 def test_predictions_are_packed_without_loss(rows: list[tuple[int, int, float]]) -> None:
     packed = predictions.pack(rows)

@@ -135,7 +135,7 @@ def refused(folder: Path, content: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz"
     path.write_bytes(struct.pack("<Q", len(content)) + content)

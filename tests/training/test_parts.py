@@ -120,7 +120,7 @@ def test_a_flip_mirrors_or_leaves_each_image() -> None:
 
 
 @given(st.integers(0, 5), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_translation_moves_each_image_as_a_whole(shift: int, seed: int) -> None:
     images = made(4)
     moved = augment.translate(images, shift, torch.Generator().manual_seed(seed))
@@ -161,7 +161,7 @@ def batches_of(count: int, batch_size: int, augmentations: tuple[Augmentation, .
 
 
 @given(st.integers(1, 250), st.integers(1, 60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_epoch_shows_every_image_once(count: int, batch_size: int) -> None:
     found = batches_of(count, batch_size)
     labels = [labels for _, labels in found.epoch(0, 0)]
@@ -172,7 +172,7 @@ def test_an_epoch_shows_every_image_once(count: int, batch_size: int) -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_start_in_the_middle_shows_what_a_whole_epoch_shows(first: int, epoch: int) -> None:
     steps = (Augmentation("flip"), Augmentation("translate", 1))
     whole = list(batches_of(200, 5, steps).epoch(epoch, 0))

@@ -45,6 +45,19 @@ def test_where_little_is_known_the_range_is_wide() -> None:
     assert many.p50_seconds == pytest.approx(100)
 
 
+def test_the_first_job_of_a_kind_teaches_while_it_runs_and_is_not_needed_once_enough_have_ended() -> None:
+    known, halfway, hardly = Durations(), Pace(60.0, done=0.5, left=0.5), Pace(1.0, done=0.01, left=0.99)
+    assert known.with_running([(of(epochs=4), halfway)]).expected(of(epochs=8)).p50_seconds == pytest.approx(
+        240, rel=0.05
+    )
+    assert known.with_running([(of(), hardly)]).expected(of()) == known.expected(of())
+    assert known.expected(of()).p50_seconds > 1000, "it was taught for good"
+    taught = Durations([(of(), 100.0)] * 2)
+    slow = Pace(6000.0, done=0.5, left=0.5)
+    assert taught.with_running([(of(), slow)] * 9).expected(of()) == taught.expected(of())
+    assert taught.with_running([(of(model="net"), slow)]).expected(of(model="net")).p50_seconds > 6000
+
+
 def test_a_walltime_caps_and_says_nothing_else() -> None:
     known = Durations([(of(), 100.0)] * 5)
     short, long = (like(SPEC | {"time_limit": limit}, owner_id=1, team_id=1) for limit in (50.0, 90_000.0))

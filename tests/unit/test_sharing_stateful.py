@@ -124,13 +124,11 @@ class Sharing(RuleBasedStateMachine):
 
 
 TestSharing = Sharing.TestCase
-TestSharing.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestSharing.settings = settings(max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck))
 
 
 @given(st.lists(st.integers(1, 55), min_size=120, max_size=120), st.integers(2, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_however_many_small_jobs_come_a_large_one_starts(lengths: list[int], size: int) -> None:
     """A stream of small jobs of the same team, class and user: the wait is what was promised, and its slip."""
     fleet = Fleet.of([worker(1, 4), worker(2, 2)], team=0)
