@@ -5,7 +5,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from stoker.errors import SettingInvalid
 from stoker.jobs.fleet import OfferedDevice
 from stoker.log import Events
+from stoker.workers.listener import Listener
 
 events = Events(__name__)
 PROBE_SECONDS = 30.0
@@ -27,14 +29,18 @@ class Seen:
 
     processes: dict[int, int] = field(default_factory=dict)  # pid -> bytes held; 0: the driver does not say
     used_bytes: int | None = None  # by all of them together, also those of other containers; None: it does not say
-    xids: tuple[int, ...] = ()  # critical errors since the last look, by NVIDIA's numbers
+    xids: tuple[int, ...] = ()  # critical errors since the last look that told of it, by NVIDIA's numbers
 
 
 class Inventory(Protocol):
     """Where a worker learns of its devices."""
 
-    def look(self, listen_seconds: float) -> dict[str, Seen] | None:
-        """All devices that answer, by UUID, after listening for errors for so long. None: it cannot be asked."""
+    def look(self, in_seconds: float) -> dict[str, Seen] | None:
+        """All devices that answer, by UUID, so much later. None: it cannot be asked. Errors are heard from the first
+        look on, until ``close``."""
+
+    def close(self) -> None:
+        """Hear no more errors."""
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The devices that jobs may use, in PCI bus order."""
@@ -92,9 +98,12 @@ def inventory(setting: str) -> Inventory:
 class Nothing:
     """No devices: everything runs on the CPU."""
 
-    def look(self, listen_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
+    def look(self, in_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
         """None."""
         return {}
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """None."""
@@ -123,18 +132,27 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Nvml:
-    """What NVML lists, asked in a process of its own: a driver that hangs or crashes must not take the worker along."""
+    """What NVML lists, asked in processes of its own: a driver that hangs or crashes must not take the worker along."""
 
     _files: dict[str, list[str]] = field(default_factory=dict)  # of each device that was listed
+    _listener: Listener = field(default_factory=lambda: Listener(_command("listen")), compare=False)
 
-    def look(self, listen_seconds: float) -> dict[str, Seen] | None:
+    def look(self, in_seconds: float) -> dict[str, Seen] | None:
         """What NVML says."""
+        time.sleep(in_seconds)
         try:
-            found: dict[str, Any] | None = _query("watch", str(listen_seconds))
+            found: dict[str, Any] | None = _query("look")
+            if found is None:
+                return None
+            errors = self._listener.hear({document["gpu"] for document in found.values()})
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             events.warning("nvml_not_asked", error=str(error)[:500])
             return None
-        return None if found is None else {uuid: seen_of(document) for uuid, document in found.items()}
+        return {uuid: seen_of(document, errors.get(document["gpu"], ())) for uuid, document in found.items()}
+
+    def close(self) -> None:
+        """End the process that listens."""
+        self._listener.close()
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The GPUs, or their MIG instances where MIG is on; none without a driver."""
@@ -164,10 +182,14 @@ class Nvml:
         return (*_DRIVER_FILES, *dict.fromkeys(own)) if uuids else ()
 
 
-def seen_of(document: dict[str, Any]) -> Seen:
-    """What a look found at one device, as it was written down."""
+def seen_of(document: dict[str, Any], xids: Iterable[int]) -> Seen:
+    """What a look found at one device, as it was written down, and the errors that were heard of it."""
     held = {int(pid): int(size) for pid, size in document["processes"]}
-    return Seen(held, document["used_bytes"], tuple(document["xids"]))
+    return Seen(held, document["used_bytes"], tuple(xids))
+
+
+def _command(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "stoker.workers.nvml", *arguments)
 
 
 def _query(*arguments: str) -> Any:
@@ -175,12 +197,7 @@ def _query(*arguments: str) -> Any:
 
     Raises SubprocessError, OSError, ValueError.
     """
-    asked = subprocess.run(
-        [sys.executable, "-m", "stoker.workers.nvml", *arguments],
-        capture_output=True,
-        timeout=PROBE_SECONDS,
-        check=True,
-    )
+    asked = subprocess.run(_command(*arguments), capture_output=True, timeout=PROBE_SECONDS, check=True)
     return json.loads(asked.stdout)
 
 
@@ -203,7 +220,7 @@ class Fake:
 
     path: Path
 
-    def look(self, listen_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
+    def look(self, in_seconds: float) -> dict[str, Seen] | None:  # noqa: ARG002 - the seam's signature
         """What the file says at this moment; None while it is being written."""
         try:
             listed = [device for device in json.loads(self.path.read_text()) if not device.get("lost")]
@@ -217,6 +234,9 @@ class Fake:
             )
             for device in listed
         }
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """What the file lists; raises SettingInvalid."""

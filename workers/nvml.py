@@ -1,16 +1,21 @@
 """Print this machine's GPUs as JSON, then end: ``python -m stoker.workers.nvml``; [] where there is no driver.
 
 With the UUID of a GPU, print the processes that hold memory of it, as pairs of pid and bytes; with ``driver``, the
-driver's version; with ``watch SECONDS``, what each GPU that answers holds after so many seconds, and its errors since.
+driver's version; with ``look``, what each GPU that answers holds; with ``listen``, a line for each critical error.
 """
 
+import contextlib
 import json
+import os
 import sys
-import time
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pynvml
+
+WAIT_MILLISECONDS = 500  # between two looks whether to end
 
 
 def gpus() -> list[dict[str, Any]]:
@@ -82,44 +87,78 @@ def _holders(device: Any) -> list[tuple[int, int]]:
     return found
 
 
-def watch(seconds: float) -> dict[str, dict[str, Any]]:
-    """Listen for critical errors, then look at each device that answers: its processes, its memory, its errors."""
-    errors = _listen(seconds)
+def look() -> dict[str, dict[str, Any]]:
+    """Each device that answers: the GPU that it is, or is an instance of, its processes, its memory."""
     found: dict[str, dict[str, Any]] = {}
-    for index in range(pynvml.nvmlDeviceGetCount()):
+    for gpu in _answering():
         try:
-            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-            xids = errors.get(_text(pynvml.nvmlDeviceGetUUID(gpu)), [])
+            uuid = _text(pynvml.nvmlDeviceGetUUID(gpu))
             for device in _instances(gpu) if _mig(gpu) else [gpu]:
-                found[_text(pynvml.nvmlDeviceGetUUID(device))] = _holding(device) | {"xids": xids}
+                found[_text(pynvml.nvmlDeviceGetUUID(device))] = _holding(device) | {"gpu": uuid}
         except pynvml.NVMLError:  # it is lost
             continue
     return found
 
 
-def _listen(seconds: float) -> dict[str, list[int]]:
-    """The errors that come within so many seconds, by the UUID of the whole GPU."""
-    errors: dict[str, list[int]] = {}
-    awaited, until = pynvml.nvmlEventSetCreate(), time.monotonic() + seconds
+def _answering() -> Iterator[Any]:
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            yield pynvml.nvmlDeviceGetHandleByIndex(index)
+        except pynvml.NVMLError:  # it is lost
+            continue
+
+
+def listen() -> None:
+    """Tell each critical error from now on, until standard input ends: a line of UUID of the whole GPU and number.
+
+    A line before them tells which GPUs are heard, and another one when one of them is lost. Each has an event set of
+    its own, for where one is lost there is no waiting; the driver keeps what comes between two waits.
+    """
+    sets = {uuid: awaited for gpu in _answering() for uuid, awaited in _registered(gpu)}
+    heard, stopping = set(sets), threading.Event()
+    _say(hears=sorted(heard))
+
+    def lose(uuid: str) -> None:
+        heard.discard(uuid)
+        _say(hears=sorted(heard))
+
+    threads = [threading.Thread(target=_hear, args=(uuid, sets[uuid], lose, stopping)) for uuid in sets]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stopping.set()
+    for thread in threads:
+        thread.join()
+
+
+def _registered(gpu: Any) -> Iterator[tuple[str, Any]]:
+    """The UUID of a GPU and its event set, which gets none where the GPU tells of no errors; nothing of a lost one."""
     try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            try:
-                gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-                pynvml.nvmlDeviceRegisterEvents(gpu, pynvml.nvmlEventTypeXidCriticalError, awaited)
-            except pynvml.NVMLError:  # it is lost, or tells of no errors
-                continue
-        while (left := until - time.monotonic()) > 0:
-            try:
-                event = pynvml.nvmlEventSetWait_v2(awaited, max(1, round(1000 * left)))
-            except pynvml.NVMLError_Timeout:
-                break
-            except pynvml.NVMLError:  # while a GPU is lost, there is no waiting for the others
-                time.sleep(left)
-                break
-            errors.setdefault(_text(pynvml.nvmlDeviceGetUUID(event.device)), []).append(int(event.eventData))
-    finally:
-        pynvml.nvmlEventSetFree(awaited)
-    return errors
+        uuid, awaited = _text(pynvml.nvmlDeviceGetUUID(gpu)), pynvml.nvmlEventSetCreate()
+        with contextlib.suppress(pynvml.NVMLError_NotSupported):
+            pynvml.nvmlDeviceRegisterEvents(gpu, pynvml.nvmlEventTypeXidCriticalError, awaited)
+        yield uuid, awaited
+    except pynvml.NVMLError:
+        return
+
+
+def _hear(uuid: str, awaited: Any, lose: Callable[[str], None], stopping: threading.Event) -> None:
+    while True:
+        last = stopping.is_set()  # what came before is still told
+        try:
+            xid = pynvml.nvmlEventSetWait_v2(awaited, WAIT_MILLISECONDS).eventData
+        except pynvml.NVMLError as error:
+            if last:
+                return
+            if error.value != pynvml.NVML_ERROR_TIMEOUT:  # should it be back, it has to be registered again
+                lose(uuid)
+                stopping.wait(WAIT_MILLISECONDS / 1000)
+        else:
+            _say(gpu=uuid, xid=int(xid))
+
+
+def _say(**words: Any) -> None:
+    os.write(sys.stdout.fileno(), f"{json.dumps(words)}\n".encode())  # a line at once, whichever thread says it
 
 
 def _holding(device: Any) -> dict[str, Any]:
@@ -144,14 +183,17 @@ def main() -> None:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        json.dump(None if sys.argv[1:2] == ["watch"] else [], sys.stdout)
+        json.dump(None if sys.argv[1:] == ["look"] else [], sys.stdout)
     else:
-        json.dump(_answer(sys.argv[1:]), sys.stdout)
+        if sys.argv[1:] == ["listen"]:
+            listen()
+        else:
+            json.dump(_answer(sys.argv[1:]), sys.stdout)
 
 
 def _answer(arguments: list[str]) -> list[Any] | dict[str, Any]:
-    if arguments[:1] == ["watch"]:
-        return watch(float(arguments[1]))
+    if arguments == ["look"]:
+        return look()
     if arguments == ["driver"]:
         return [_text(pynvml.nvmlSystemGetDriverVersion())]
     return holders(arguments[0]) if arguments else gpus()

@@ -15,6 +15,7 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PROC = Path("/proc")
+KEPT: set[int] = set()  # children of this process that live as long as it does: never strays
 
 
 def _prctl(option: int, value: int | bytes) -> None:
@@ -108,12 +109,12 @@ def signal_tree(pid: int, number: int) -> None:
 
 
 def kill_strays(known: set[int]) -> list[int]:
-    """Kill all descendants of this process that do not descend from the ``known`` children.
+    """Kill all descendants of this process that do not descend from the ``known`` or the kept children.
 
     Returns the strays that it found; those that have ended are reaped here. Call it until it finds none: a stray that
     dies while this looks leaves its children to this process, and they are strays of the next call.
     """
-    strays = [child for child in children(os.getpid()) if child not in known]
+    strays = [child for child in children(os.getpid()) if child not in known | KEPT]
     for stray in strays:
         signal_tree(stray, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):

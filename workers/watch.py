@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stoker.log import Events
@@ -13,8 +14,8 @@ from stoker.workers.devices import Inventory, Seen
 from stoker.workers.runs import Runs
 
 events = Events(__name__)
-LISTEN_SECONDS = 15.0  # for errors, at each look; starting the process that listens costs a tenth of a second
-PAUSE_SECONDS = 0.1  # between two looks
+EVERY_SECONDS = 15.0
+PAUSE_SECONDS = 0.1  # between two looks at devices that are made up, which come at once
 EMPTY_SECONDS = 3.0  # for what a worker left that was killed just before
 FOREIGN_BYTES = 256 * 10**6  # a desktop holds less, and harms no training
 SIGHTINGS = 2  # in a row before a device is missing or others are on it: a trainer that ends holds memory for a moment
@@ -37,6 +38,7 @@ class DeviceWatch:
         self._inventory, self._uuids, self._runs, self._judge = inventory, tuple(uuids), runs, judge
         # looks in a row at which something spoke against a device
         self._in_a_row = dict.fromkeys(uuids, 0) | dict.fromkeys(known, SIGHTINGS)
+        self._unjudged: dict[str, tuple[int, ...]] = {}  # errors of earlier looks, of which the judge has not heard
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="devices", daemon=True)
 
@@ -48,13 +50,16 @@ class DeviceWatch:
     def stop(self) -> None:
         """Look no more; a look under way is not waited for."""
         self._stopping.set()
+        self._inventory.close()
 
     def look(self) -> None:
         """Look once; raises what ``judge`` raises."""
         busy = self._busy()
-        seen = self._inventory.look(LISTEN_SECONDS)
+        seen = self._inventory.look(EVERY_SECONDS)
         if seen is None:
             return
+        seen = {uuid: replace(one, xids=self._unjudged.get(uuid, ()) + one.xids) for uuid, one in seen.items()}
+        self._unjudged |= {uuid: one.xids for uuid, one in seen.items()}
         busy |= self._busy()
         ours = {os.getpid(), *processes.descendants(os.getpid())}
         for uuid in self._uuids:
@@ -66,6 +71,8 @@ class DeviceWatch:
             if fault and certain:
                 self._lose(uuid, fault)
             self._judge(uuid, reason if certain else None)
+            if found:
+                del self._unjudged[uuid]
 
     def _lose(self, uuid: str, fault: str) -> None:
         for run in self._runs.all():

@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from stoker.workers import nvml
-from stoker.workers.devices import in_bus_order, seen_of
+from stoker.workers.devices import Seen, in_bus_order, seen_of
 
 GB = 10**9
 
@@ -32,8 +32,8 @@ class Library:
     """The calls of NVML that are made."""
 
     def __init__(self, gpus: list[Gpu]) -> None:
-        """The event that comes first is an error of the whole GPU; then none comes."""
-        self.gpus, self.errors = gpus, [SimpleNamespace(device=WHOLE, eventData=79)]
+        """All answer."""
+        self.gpus = gpus
 
     def handle(self, index: int) -> Gpu:
         """A GPU by number."""
@@ -54,12 +54,6 @@ class Library:
         if index >= len(device.instances):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return device.instances[index]  # type: ignore[no-any-return]
-
-    def wait(self, _events: object, _milliseconds: int) -> Any:
-        """The next error."""
-        if not self.errors:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
-        return self.errors.pop()
 
     @staticmethod
     def drawing(device: Gpu) -> list[Any]:
@@ -94,10 +88,6 @@ class Library:
             "nvmlDeviceGetComputeInstanceId": lambda _: 0,
             "nvmlDeviceGetComputeRunningProcesses": lambda device: device.processes,
             "nvmlDeviceGetGraphicsRunningProcesses": self.drawing,
-            "nvmlEventSetCreate": object,
-            "nvmlEventSetFree": lambda _: None,
-            "nvmlDeviceRegisterEvents": lambda *_: None,
-            "nvmlEventSetWait_v2": self.wait,
         }
 
 
@@ -119,12 +109,12 @@ def test_instances_stand_in_place_of_their_gpu_with_the_files_that_let_a_process
     assert files["MIG-7"] == ["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap9", "/dev/nvidia-caps/nvidia-cap10"]
 
 
-def test_a_look_tells_who_holds_what_and_which_errors_came(library: Library) -> None:
+def test_a_look_tells_who_holds_what_and_to_which_gpu_an_instance_belongs(library: Library) -> None:
     library.gpus += [gpu("GPU-c", lost=True), gpu("GPU-d")]
-    seen = {uuid: seen_of(found) for uuid, found in json.loads(json.dumps(nvml.watch(0.05))).items()}
-    assert seen.keys() == {"MIG-7", "GPU-b"}
-    assert (seen["GPU-b"].processes, seen["GPU-b"].used_bytes, seen["GPU-b"].xids) == ({8: 2 * GB}, 3 * GB, (79,))
-    assert (seen["MIG-7"].processes, seen["MIG-7"].used_bytes, seen["MIG-7"].xids) == ({7: 0}, None, ())
+    found = json.loads(json.dumps(nvml.look()))
+    assert {uuid: document["gpu"] for uuid, document in found.items()} == {"MIG-7": "GPU-a", "GPU-b": "GPU-b"}
+    assert seen_of(found["GPU-b"], [79]) == Seen({8: 2 * GB}, 3 * GB, (79,))
+    assert seen_of(found["MIG-7"], ()) == Seen({7: 0}, None)
 
 
 @pytest.mark.usefixtures("library")

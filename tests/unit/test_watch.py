@@ -99,6 +99,20 @@ def test_only_errors_of_the_hardware_speak_against_a_device(bench: Bench) -> Non
     assert len(bench.lost) == 1
 
 
+def test_an_error_that_could_not_be_judged_is_judged_at_the_next_look(bench: Bench) -> None:
+    def away(_uuid: str, _reason: str | None) -> None:
+        raise ConnectionError("the database")
+
+    bench.write(xids=[79])
+    bench.watch._judge = away
+    with pytest.raises(ConnectionError):
+        bench.watch.look()
+    bench.write()
+    bench.watch._judge = bench.judged.__setitem__
+    assert bench.look() == "hardware error: Xid 79"
+    assert bench.look() is None
+
+
 def test_a_driver_that_cannot_be_asked_says_nothing(bench: Bench) -> None:
     bench.write(lost=True)
     bench.look(2)
