@@ -102,6 +102,8 @@ class Herald:
         age_seconds = DAY_SECONDS if anew else began - self._looked_at + OVERLAP_SECONDS
         found = once(self._sessions, lambda session: self._found(session, asked, anew, age_seconds))
         for view in found:
+            if view.move is None and view.claimed_at is None:
+                continue  # its claim failed: its message comes again, or it ends as not claimed
             if anew or (view.move and (view.attempt_id in asked or view.attempt_id not in self._told)):
                 self._send(f"{view.worker}@{view.host}", *event_of(view))
                 self._told.add(view.attempt_id)
@@ -114,8 +116,8 @@ class Herald:
         incarnation = self._membership.id
         lately = reads_tasks.ended_lately(session, incarnation, age_seconds)
         known = {view.attempt_id for view in lately}
-        older = [view for view in reads_tasks.those(session, asked - known) if view.claimed_at or view.move]
-        return older + lately + (reads_tasks.running(session, incarnation) if anew else [])
+        current = reads_tasks.running(session, incarnation) if anew else []
+        return reads_tasks.those(session, asked - known) + lately + current
 
     def _send(self, hostname: str, kind: str, fields: dict[str, Any]) -> None:
         """Send for a worker: for this one in order behind what Celery itself has said, for others as they would have.

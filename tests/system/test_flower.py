@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from stoker.jobs.fleet import close_incarnation, set_draining
 from stoker.jobs.lifecycle import State
@@ -165,6 +165,40 @@ def test_messages_that_claim_nothing_change_no_state(watched: Stage, flower: Flo
     watched.wait_final(next_one)
     flower.shows(attempt_id(watched, next_one), "SUCCESS")  # so all events before it were heard
     assert flower.task(first)["state"] == "RETRY"
+
+
+@pytest.fixture
+def away(watched: Stage) -> Iterator[Callable[[], None]]:
+    """The database takes no claims until this is called."""
+
+    def tell(*statements: str) -> None:
+        with watched.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def back() -> None:
+        tell("drop function if exists away cascade")
+
+    tell(
+        "create function away() returns trigger language plpgsql as "
+        "$$ begin raise exception 'away' using errcode = '57P03'; end $$",
+        "create trigger away before update on attempts for each row when (new.state = 'running') "
+        "execute function away()",
+    )
+    yield back
+    back()
+
+
+def test_an_attempt_whose_claim_failed_is_not_told_of_until_it_is_claimed(
+    watched: Stage, flower: Flower, away: Callable[[], None]
+) -> None:
+    number = watched.odd("succeed")
+    wait_for(lambda: watched.log("one").count("claim_failed") >= 2, 60, "claims to fail")
+    away()
+    watched.wait_final(number)
+    assert len(watched.attempts(number)) == 1
+    shown = flower.shows(attempt_id(watched, number), "SUCCESS")
+    assert (shown["failed"], shown["exception"]) == (None, None)
 
 
 def test_what_ended_while_redis_was_away_is_shown_once_it_is_back(watched: Stage, flower: Flower) -> None:
