@@ -1,12 +1,15 @@
 """Flower as a team uses it, asked over its own HTTP API: what it shows of jobs, and what its buttons do."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
+from flower import urls
 from sqlalchemy import select, text
 
 from stoker.jobs.fleet import close_incarnation, set_draining
@@ -251,6 +254,56 @@ def test_what_would_stop_a_worker_unseen_is_refused(watched: Stage, flower: Flow
         answer = flower.ask(f"/api/{button}/{worker}", **parameters)
         assert (answer.status_code, "Stoker does not allow" in answer.text) == (403, True), answer.text
     assert watched.wait_final(watched.odd("succeed")).state == State.SUCCEEDED
+
+
+def endpoints(method: str) -> list[str]:
+    """Flower's own list of addresses that answer a method, with an argument where they take one."""
+    found = []
+    for entry in urls.handlers:
+        pattern, handler = (
+            (entry[0], entry[1]) if isinstance(entry, tuple) else (entry.regex.pattern, entry.handler_class)
+        )
+        path = re.sub(r"\(.*?\)", "x", pattern.rstrip("$")).replace("/?", "")
+        if method in vars(handler) and path.startswith("/"):
+            found.append(path)
+    return found
+
+
+def test_all_of_flower_but_its_health_asks_for_the_password(flower: Flower) -> None:
+    with httpx.Client(base_url=flower.http.base_url) as stranger:
+        answers = {path: stranger.get(path).status_code for path in endpoints("get")}
+        answers |= {path: stranger.post(path).status_code for path in endpoints("post")}
+    assert len(answers) > 25
+    open_to_all = {path for path, status in answers.items() if status != 401}
+    assert open_to_all <= {"/healthcheck", "/static/x", "/login", "/logout"}
+    assert "flower_events_total" in flower.http.get("/metrics").text
+
+
+def test_flower_sends_no_task_whatever_it_is_called(watched: Stage, flower: Flower) -> None:
+    with make_app(watched.broker.url).connection_for_write() as connection:
+        redis = connection.default_channel.client
+        for way in ("apply", "async-apply", "send-task"):
+            for task in ("stoker.run", "celery.backend_cleanup", "os.system"):
+                answer = flower.http.post(
+                    f"/api/task/{way}/{task}", json={"args": [str(uuid4())], "queue": "elsewhere"}
+                )
+                assert (answer.status_code, "Stoker does not allow" in answer.text) == (403, True), (way, task)
+        assert (redis.llen("elsewhere"), redis.llen("celery")) == (0, 0)
+
+
+def test_what_flower_could_change_is_known_and_all_but_two_of_it_refused(flower: Flower) -> None:
+    worker = flower.knows("one")
+    parameters = {"workername": worker, "n": "1", "min": "1", "max": "2", "queue": "other", "soft": "1", "hard": "2"}
+    changing = [path for path in endpoints("post") if path.startswith("/api/")]
+    assert len(changing) > 10
+    answers = {}
+    for path in changing:
+        about = "celery.accumulate" if "/task/" in path else worker  # a task that Flower knows
+        if path not in {"/api/worker/shutdown/x", "/api/task/revoke/x"}:
+            answers[path] = flower.ask(path.removesuffix("x") + about, **parameters, ratelimit="1/s").status_code
+    assert answers.pop("/api/task/abort/x") == 503  # it would need a store of results, as this does:
+    assert flower.http.get("/api/task/result/x").status_code == 503
+    assert set(answers.values()) == {403}, answers
 
 
 def test_shutdown_in_flower_hands_the_jobs_back_with_their_checkpoints(watched: Stage, flower: Flower) -> None:
