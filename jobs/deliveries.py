@@ -1,10 +1,11 @@
 """The way of a notification from its row to its recipient: taken, tried, noted. The caller commits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, literal, select
 from sqlalchemy.orm import Session
 
 from stoker.errors import InvalidInput
@@ -15,7 +16,7 @@ from stoker.jobs.vault import Vault
 
 PAUSES_SECONDS = (60.0, 300.0, 1800.0, 7200.0, 21600.0)  # from one try to the next; each longer than any try takes
 MOST_TRIES = len(PAUSES_SECONDS) + 1
-AT_ONCE, OF_ONE_OWNER = 8, 2  # tried side by side; so a user whose receivers are slow delays no one else's
+AT_ONCE, OF_ONE_OWNER = 8, 2  # tried side by side by one process; so slow receivers of a user delay no one else's
 SIGNING_SECRET = "NOTIFY_KEY"  # noqa: S105 - the name of the team's secret that signs its notifications
 
 
@@ -25,6 +26,7 @@ class Notice:
 
     id: int
     job_number: int
+    owner_id: int
     recipient: str
     document: dict[str, Any]
     registered: str | None  # mail address of the job's owner
@@ -41,13 +43,17 @@ class Receipt:
     again: bool = True  # whether another try may help
 
 
-def take(session: Session, vault: Vault) -> list[Notice]:
+def take(session: Session, vault: Vault, under_way: Mapping[int, int] | None = None) -> list[Notice]:
     """Take what is due. Taking counts as a try and makes the row due again later, should this process die under way.
 
-    So a recipient is told at least once, and by no two processes at the same time.
+    So a recipient is told at least once, and by no two processes at the same time. ``under_way`` maps owners, by id, to
+    how many of theirs this process is trying to deliver: there are never more than ``OF_ONE_OWNER``, nor than
+    ``AT_ONCE`` of all.
     """
+    under_way = under_way or {}
     due = [Notification.sent_at.is_(None), Notification.failed_at.is_(None), Notification.due_at <= func.now()]
-    turn = func.row_number().over(partition_by=Job.owner_id, order_by=Notification.due_at)
+    earlier = case(dict(under_way), value=Job.owner_id, else_=0) if under_way else literal(0)
+    turn = earlier + func.row_number().over(partition_by=Job.owner_id, order_by=Notification.due_at)
     ranked = select(Notification.id, turn.label("turn")).join(Job, Job.number == Notification.job_number).where(*due)
     first = ranked.subquery()
     statement = (
@@ -55,7 +61,7 @@ def take(session: Session, vault: Vault) -> list[Notice]:
         .join(first, first.c.id == Notification.id)
         .where(first.c.turn <= OF_ONE_OWNER, *due)
         .order_by(Notification.due_at)
-        .limit(AT_ONCE)
+        .limit(AT_ONCE - sum(under_way.values()))
         .with_for_update(of=Notification, skip_locked=True)
     )
     taken = session.scalars(statement, execution_options={"populate_existing": True}).all()
@@ -70,14 +76,16 @@ def take(session: Session, vault: Vault) -> list[Notice]:
 
 
 def _notice(session: Session, taken: Notification, vault: Vault) -> Notice:
-    team, registered = session.execute(
-        select(Job.team_id, User.email).join(User, User.id == Job.owner_id).where(Job.number == taken.job_number)
+    owner, team, registered = session.execute(
+        select(User.id, Job.team_id, User.email)
+        .join(User, User.id == Job.owner_id)
+        .where(Job.number == taken.job_number)
     ).one()
     mine = select(Secret.ciphertext).where(Secret.team_id == team, Secret.name == SIGNING_SECRET)
     sealed = session.scalar(mine)
     key = vault.open(team, SIGNING_SECRET, sealed) if sealed is not None else None
     unreadable = sealed is not None and key is None
-    return Notice(taken.id, taken.job_number, taken.recipient, taken.document, registered, key, unreadable)
+    return Notice(taken.id, taken.job_number, owner, taken.recipient, taken.document, registered, key, unreadable)
 
 
 def note(session: Session, receipt: Receipt) -> None:

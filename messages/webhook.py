@@ -3,8 +3,10 @@
 import hashlib
 import hmac
 import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from stoker.errors import Undelivered
 from stoker.jobs.allowance import Address, Allowance
 from stoker.jobs.recipients import Webhook
 
-MOST_SECONDS = 10.0  # for one POST, from the connection to the status line
+MOST_SECONDS = 10.0  # for one POST, from the look-up of the name to the status line
 MOST_ADDRESSES = 3  # of one host, tried in turn
 MOST_LINE_BYTES = 4096  # of the answer, of which nothing but the status is read
 PASSING = frozenset({408, 425, 429})  # of the 4xx, those that may go away
@@ -57,11 +59,7 @@ class Poster:
 
     def _connect(self, webhook: Webhook, until: float) -> socket.socket:
         """Connect to one of the addresses that were checked: the name is not looked up a second time."""
-        try:
-            found = self.resolve(webhook.host, webhook.port)
-        except (OSError, UnicodeError):
-            found = []
-        good = self.allowance.reachable(webhook, found)[:MOST_ADDRESSES]
+        good = self.allowance.reachable(webhook, self._look_up(webhook, until))[:MOST_ADDRESSES]
         if not good:  # one text for both: whether an inner name exists is nobody's business
             raise Undelivered("its host has no address that is allowed here")
         problem: OSError = TimeoutError()
@@ -73,6 +71,22 @@ class Poster:
                 continue
             return self._secured(plain, webhook, until) if webhook.secure else plain
         raise Undelivered(_words(problem))
+
+    def _look_up(self, webhook: Webhook, until: float) -> list[Address]:
+        """The addresses of a host; none if the resolver, which takes as long as it likes, has not answered by then."""
+        answers: queue.SimpleQueue[list[Address]] = queue.SimpleQueue()
+
+        def look_up() -> None:
+            try:
+                answers.put(self.resolve(webhook.host, webhook.port))
+            except (OSError, UnicodeError):
+                answers.put([])
+
+        threading.Thread(target=look_up, name="look up", daemon=True).start()
+        try:
+            return answers.get(timeout=_left(until))
+        except queue.Empty:
+            return []
 
     def _secured(self, plain: socket.socket, webhook: Webhook, until: float) -> socket.socket:
         try:

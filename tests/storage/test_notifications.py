@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from cryptography.fernet import Fernet
@@ -223,6 +224,37 @@ def delivered(queue: Queue, settings: Settings, vault: Vault = NO_VAULT) -> None
         wait_for(lambda: all(row.tries and (row.sent_at or row.problem) for row in rows(queue)), 20, "every try")
     finally:
         courier.stop()
+
+
+def cancelled(queue: Queue, server: Hook) -> int:
+    """A job whose end is to be told at a receiver, and has come."""
+    number = queue.submit(notify=[f"http://{server.authority}/"])
+    with queue.factory() as session:
+        submissions.cancel(session, number, actor="ada")
+        session.commit()
+    return number
+
+
+def test_the_silent_receivers_of_one_owner_make_nobody_else_wait(
+    queue: Queue, receiver: Hook, settings: Settings
+) -> None:
+    with hook() as silent:
+        silent.silent = True
+        for _ in range(2 * OF_ONE_OWNER):
+            cancelled(queue, silent)
+        queue.join("nlp")
+        settings = replace(settings, notify_allow=f"{receiver.authority} {silent.authority}")
+        courier = Courier(queue.engine, Carrier.of(settings).carry, NO_VAULT, 0.01)
+        courier.start()
+        try:
+            wait_for(lambda: len(silent.received) == OF_ONE_OWNER, 20, "the silent ones to be asked")
+            for _ in range(3):
+                number = cancelled(queue, receiver)
+                wait_for(partial(reasons, queue, number, "notified"), 20, "the other owner to be told")
+            assert len(silent.received) == OF_ONE_OWNER
+            assert [row.problem for row in rows(queue)] == [None] * len(rows(queue)), "they still make us wait"
+        finally:
+            courier.stop()
 
 
 def test_a_webhook_is_told_who_what_and_where(queue: Queue, receiver: Hook, settings: Settings) -> None:

@@ -64,6 +64,19 @@ def test_a_name_that_changes_between_check_and_connection_gains_nothing(receiver
     assert receiver.received[0].headers["Host"] == f"rebinding.example:{receiver.port}"
 
 
+def test_a_resolver_that_hangs_costs_no_more_than_a_receiver_that_does(receiver: Hook) -> None:
+    answered = threading.Event()
+
+    def late(_host: str, _port: int) -> list[Address]:
+        answered.wait(10)
+        return [LOOPBACK]
+
+    with pytest.raises(Undelivered, match="has no address that is allowed here"):
+        Poster(listed(receiver), late, most_seconds=0.2).post(to(receiver, host="hooks.lab"), b"{}", {})
+    answered.set()
+    assert receiver.received == []
+
+
 def test_of_several_addresses_only_the_good_ones_are_tried(receiver: Hook) -> None:
     dead = ipaddress.ip_address("127.0.0.77")  # nobody listens there
     allowance = Allowance.of("public", f"{receiver.authority} 127.0.0.77:{receiver.port}")
