@@ -85,7 +85,11 @@ def submit(
     services.kick()
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"{PREFIX}/jobs/{job.number}"
-    view = reads_jobs.view_new_job(job, caller) if created else reads_jobs.view_job(session, caller, job.number)
+    view = (
+        reads_jobs.view_new_job(job, caller)
+        if created
+        else reads_jobs.view_job(session, caller, job.number, services.foresight)
+    )
     return linked(services, view)
 
 
@@ -107,7 +111,7 @@ def list_jobs(
 @router.get("/{number}")
 def show(number: Number, session: Database, caller: Caller_, services: Shared) -> JobView:
     """One job."""
-    view = reads_jobs.view_job(session, caller, number)
+    view = reads_jobs.view_job(session, caller, number, services.foresight)
     return linked(services, with_live(session, services.foresight.known(session), [view])[0])
 
 

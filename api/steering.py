@@ -38,7 +38,9 @@ class Helm:
         change(self._session, self.number, self._caller.user)
         self._session.commit()
         self._services.kick()
-        return linked(self._services, reads_jobs.view_job(self._session, self._caller, self.number))
+        return linked(
+            self._services, reads_jobs.view_job(self._session, self._caller, self.number, self._services.foresight)
+        )
 
 
 AtHelm = Annotated[Helm, Depends()]

@@ -82,7 +82,7 @@ def look(services: Services, token: str, number: int, position: Position) -> Loo
     caller = services.sign_in.check(token)
     with services.sessions() as session:
         job = linked(
-            services, reads_jobs.view_job(session, caller, number)
+            services, reads_jobs.view_job(session, caller, number, services.foresight)
         )  # read first: at its end all the rest is there
         points = reads_metrics.new_points(session, number, position.metric, PIECES)
         logs = reads_records.read_logs(session, number, PIECES, position.log)

@@ -1,16 +1,20 @@
 """How soon a freed slot is filled when a million jobs are queued in a real PostgreSQL.
 
-python bench/dispatch_scale.py [--jobs 1000000] [--freed 200] [--workers 1]
+python bench/dispatch_scale.py [--jobs 1000000] [--freed 200] [--workers 1] [--asked 20]
 
 The jobs are those of eight teams with five users each, of forty shapes and three classes, and nearly all could run on
 the slot. A job ends; the clock runs from the commit of its end to the commit of the placement of the next one. Filling
 the table and the fleet comes before that and is told apart.
+
+Then people ask about jobs anywhere in the queue: why one waits, with and without when it will start; the queue; a plan.
 """
 
 import argparse
 import gc
 import os
 import platform
+import random
+import resource
 import shutil
 import statistics
 import tempfile
@@ -24,13 +28,16 @@ from sqlalchemy import Engine, bindparam, event, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from stoker.jobs.accounts import Caller
 from stoker.jobs.attempts import Ending, claim, finish
 from stoker.jobs.database import connect, sessions, upgrade
 from stoker.jobs.dispatch import Means, Pass, dispatch
 from stoker.jobs.dispatcher import FIRST_DEPTH
+from stoker.jobs.explaining import explain, foretell, read_queue, why
 from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
 from stoker.jobs.lifecycle import Outcome
-from stoker.jobs.models import Attempt, Team, User
+from stoker.jobs.models import Attempt, Job, Team, User
+from stoker.jobs.prospects import Foresight, foresee
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.window import shape
 from stoker.stack.postgres import Postgres
@@ -141,8 +148,41 @@ def _listen(engine: Engine, note: Callable[[str, float], None]) -> None:
     event.listen(engine, "after_cursor_execute", after)
 
 
-def measure(url: str, workers: int, freed: int) -> None:
-    """Print one table."""
+def ask(bench: Bench, asked: int) -> None:
+    """Print how long it takes to tell people what they ask."""
+    foresight, chance = Foresight(), random.Random(0)
+    with bench.factory() as session:
+        numbers = list(session.scalars(text("SELECT number FROM jobs WHERE state = 'queued'")))
+        user = session.scalars(select(User).limit(1)).one()
+        caller = Caller(user.id, user.name, user.team_id, "team-0", "member", 1)
+    spec = parse_spec({"kind": "train", "train": {"dataset": "digits"}, "resources": {"device": "gpu"}})
+    spent: dict[str, list[float]] = {}
+    starts = 0
+    for number in chance.sample(numbers, asked):
+        with bench.factory() as session:
+            job = session.get_one(Job, number)
+            questions: dict[str, Callable[[], Any]] = {
+                "why a job waits": lambda session=session, job=job: explain(session, job, foresight),
+                "and when it starts": lambda session=session, job=job: why(session, job, foresight),
+                "the queue of a team": lambda session=session: read_queue(session, caller, foresight, 50),
+                "a job that is thought of": lambda session=session: foretell(session, caller, spec, foresight),
+                "those that start next": lambda session=session: foresee(session, foresight),
+            }
+            for name, question in questions.items():
+                began = time.perf_counter()
+                answer = question()
+                spent.setdefault(name, []).append(1000 * (time.perf_counter() - began))
+                starts += name == "and when it starts" and answer.position is not None
+                session.commit()
+    print("\n| asked | median ms | p95 ms |\n|---|---|---|")
+    for name, found in spent.items():
+        print(f"| {name} | {statistics.median(found):.0f} | {sorted(found)[int(0.95 * len(found))]:.0f} |")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\nn = {asked}, anywhere in the queue; {starts} of them have a place; at most {most:.0f} MB of memory")
+
+
+def measure(url: str, workers: int, freed: int, asked: int) -> None:
+    """Print the tables."""
     engine = connect(url)
     began = time.perf_counter()
     bench = Bench(engine, workers)
@@ -150,13 +190,15 @@ def measure(url: str, workers: int, freed: int) -> None:
     found = [bench.free_one() for _ in range(freed)]
     with bench.factory() as session:
         queued = session.scalar(text("SELECT count(*) FROM jobs WHERE state = 'queued'"))
-    engine.dispose()
     print(f"\n{queued:,} jobs queued; {workers} workers with {workers * GPUS} GPUs, filled in {taken:.0f} s")
     print("\n| one slot gets free | median ms | p95 ms |\n|---|---|---|")
     for part in PARTS:
         ordered = sorted(1000 * one[part] for one in found)
         print(f"| {part} | {statistics.median(ordered):.1f} | {ordered[int(0.95 * len(ordered))]:.1f} |")
-    print(f"\nn = {freed}; wall time; parts have their own medians")
+    print(f"\nn = {freed}; wall time; parts have their own medians; load {os.getloadavg()[0]:.1f}")
+    if asked:
+        ask(bench, asked)
+    engine.dispose()
 
 
 def main() -> None:
@@ -165,6 +207,7 @@ def main() -> None:
     given.add_argument("--jobs", type=int, default=1_000_000)
     given.add_argument("--freed", type=int, default=200)
     given.add_argument("--workers", type=int, default=1)
+    given.add_argument("--asked", type=int, default=20)
     options = given.parse_args()
     home = Path(tempfile.mkdtemp(prefix="stoker-bench-"))
     home.chmod(0o711)  # as root the server runs under another account
@@ -180,7 +223,7 @@ def main() -> None:
         print(f"{platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
         print(f"{TEAMS} teams, {TEAMS * USERS} users, {SHAPES} shapes, 3 classes; ", end="")
         print(f"{options.jobs:,} jobs written in {time.perf_counter() - began:.0f} s")
-        measure(url, options.workers, options.freed)
+        measure(url, options.workers, options.freed, options.asked)
     shutil.rmtree(home)
 
 

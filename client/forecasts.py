@@ -9,6 +9,8 @@ NO_TURN = frozenset({"succeeded", "failed", "cancelled", "running", "placed"})  
 def announced(why: dict[str, Any], now: datetime | None = None) -> str:
     """One line: ``#3 in queue, starts in about 6 min (behind 2 jobs of team nlp)``."""
     place, starts = f"#{why['position']} in queue" if why.get("position") else "", starts_in(why, now)
+    if why.get("further") and (behind := behind_whom(why)):
+        place = f"behind {behind}"
     if place and starts:
         behind = behind_whom(why)
         return f"{place}, starts {starts}" + (f" (behind {behind})" if behind else "")
@@ -36,12 +38,12 @@ def range_of(why: dict[str, Any], now: datetime | None = None) -> str:
 
 
 def behind_whom(why: dict[str, Any]) -> str:
-    """``2 jobs of team nlp``, ``5 jobs: 3 of team nlp, 2 of team vision``; empty: nobody."""
+    """``2 jobs of team nlp``, ``more than 5 jobs: 3 of team nlp, 2 of team vision``; empty: nobody."""
     ahead = why.get("ahead") or []
     count = sum(item["jobs"] for item in ahead)
     if not count:
         return ""
-    jobs = "1 job" if count == 1 else f"{count} jobs"
+    jobs = ("more than " if why.get("further") else "") + ("1 job" if count == 1 else f"{count} jobs")
     if len(ahead) == 1:
         return f"{jobs} of team {ahead[0]['team']}"
     return f"{jobs}: " + ", ".join(f"{item['jobs']} of team {item['team']}" for item in ahead[:4])

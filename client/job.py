@@ -178,7 +178,7 @@ class Job:
             after = items[-1]["id"]
 
     def why(self) -> dict[str, Any]:
-        """Return what the job waits for: code, sentence, position, ahead, expected, where, helps.
+        """Return what the job waits for: code, sentence, position, ahead, further, expected, where, helps.
 
         For a job that does not wait the code is its state.
         """

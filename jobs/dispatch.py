@@ -3,26 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Outgoing
-from stoker.jobs.capacity import live_fleet, other_fleet
+from stoker.jobs.capacity import live_fleet
 from stoker.jobs.decisions import keep_reservations, make_room, place
 from stoker.jobs.fleet import DISPATCH_LOCK, database_clock
 from stoker.jobs.lanes import Lanes
-from stoker.jobs.leases import BROKER_DOWN_SQL, broker_down, outgoing
-from stoker.jobs.lifecycle import State
-from stoker.jobs.models import Job
+from stoker.jobs.leases import BROKER_DOWN_SQL, outgoing
 from stoker.jobs.placement import LeastLoss, Rule
 from stoker.jobs.planner import plan
 from stoker.jobs.policy import DEFAULT_POLICY, Policy
 from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
 from stoker.jobs.protocol import PROTOCOL
-from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, WAITS_FOR_PARENTS, Reason
-from stoker.jobs.situation import Candidate, Situation, Unread
-from stoker.jobs.waits import or_other_version, why_not
-from stoker.jobs.window import READY, WINDOW, Demands, demand_of
+from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.window import READY, WINDOW, Demands
 
 LATEST_JOBS = 100
 # Whether newer code dispatches too: a worker of its version is alive, or a job that it accepted of late could start.
@@ -77,7 +73,7 @@ def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) 
     lanes = Lanes(session, depth, means.demands)
     if down or not lanes.lanes:
         return Pass((), seen)
-    situation = read_situation(session, lanes.holders, means, lanes)
+    situation = read_situation(session, lanes.first, means, lanes)
     made = plan(situation, means.rule)
     refused = make_room(session, made.preemptions)
     placed = [attempt for placement in made.placements if (attempt := place(session, placement)) is not None]
@@ -87,7 +83,7 @@ def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) 
 
 
 def read_situation(
-    session: Session, queue: Sequence[Candidate], means: Means, unread: Unread | None = None
+    session: Session, queue: Sequence[Candidate], means: Means, unread: Lanes | None = None
 ) -> Situation:
     """All that a plan for these jobs is made of, as it is in this transaction."""
     running = running_jobs(session)
@@ -99,35 +95,6 @@ def read_situation(
         reservations=reservations(session),
         shares=shares(session),
         policy=means.policy,
-        estimates=means.estimator(session, queue, running),
+        estimates=means.estimator(session, unread.seen if unread else queue, running),
         unread=unread,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a job waits. Its place in the queue is the planner's to tell (`explaining.why`)."""
-
-    code: str
-    sentence: str
-
-
-def explain(session: Session, job: Job) -> Explanation | None:
-    """Say what a waiting or queued job waits for; None for any other."""
-    if job.state == State.WAITING:
-        return Explanation(WAITS_FOR_PARENTS.code, WAITS_FOR_PARENTS.sentence)
-    if job.state != State.QUEUED:
-        return None
-    reason = _reason(session, job)
-    return Explanation(reason.code, reason.sentence)
-
-
-def _reason(session: Session, job: Job) -> Reason:
-    if job.held:
-        return HELD
-    if session.scalar(select(Job.not_before > func.now()).where(Job.number == job.number)):
-        return BACKING_OFF
-    if broker_down(session):
-        return BROKER_DOWN
-    demand, fleet = demand_of(job.spec["resources"], job.pinned_machine), live_fleet(session)
-    return or_other_version(why_not(demand, fleet), demand, fleet, other_fleet(session))

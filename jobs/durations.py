@@ -1,20 +1,23 @@
 """What the database knows of how long jobs take: of those that ended, and of those that run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.estimates import span
 from stoker.jobs.forecast import Duration, Durations, Like, Pace, like, pace
-from stoker.jobs.lifecycle import AttemptState, State
-from stoker.jobs.models import Attempt, Checkpoint, Job
+from stoker.jobs.lifecycle import State
+from stoker.jobs.models import Attempt, Job
 from stoker.jobs.situation import Candidate, Running, Span
 
 PAST_DAYS, PAST_JOBS = 28, 2000  # of which durations are learned
 PAST_SECONDS = 60.0  # how long what was learned is good
+READ_AT_ONCE = 32  # waiting jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +45,68 @@ class RecentDurations:
             self._known = past_durations(session)
         return self._known
 
-    def estimates(self, session: Session, _queue: Sequence[Candidate], _running: Sequence[Running]) -> "Asked":
+    def estimates(self, session: Session, queue: Sequence[Candidate], _running: Sequence[Running]) -> "Asked":
         """What the planner may ask in this transaction."""
-        return Asked(session, self.read(session))
+        return Asked(session, self.read(session), queue)
+
+
+class Lasts(Mapping[int, Duration]):
+    """How long waiting jobs will run once they start; one with a checkpoint goes on from there."""
+
+    def __init__(self, session: Session, known: Durations, queue: Sequence[Candidate]) -> None:
+        """Of the jobs in ``queue``, which may grow: they are read as they are asked for, many at once."""
+        self._session, self._durations, self._queue = session, known, queue
+        self._found: dict[int, Duration | Row[Any] | None] = {}
+
+    def __getitem__(self, number: int) -> Duration:
+        """The duration of one job; raises KeyError: there is no such job."""
+        if number not in self._found:
+            self._read(number)
+        found = self._found[number]
+        if found is None:
+            raise KeyError(number)
+        if not isinstance(found, Duration):
+            one = _like(found)
+            work = max(1.0 - found.done, 0.001) * one.work
+            found = self._found[number] = self._durations.expected(replace(one, work=work))
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        """The jobs in the queue, as far as that is read."""
+        return (job.number for job in self._queue)
+
+    def __len__(self) -> int:
+        """How many these are."""
+        return len(self._queue)
+
+    def add(self, number: int, duration: Duration) -> None:
+        """Tell of a job that is only thought of."""
+        self._found[number] = duration
+
+    def _read(self, number: int) -> None:
+        """Read a job, and with it those that came into the queue last: they are asked for next."""
+        unknown = (job.number for job in reversed(self._queue) if job.number not in self._found)
+        wanted = {number, *islice(unknown, READ_AT_ONCE)}
+        rows = self._session.execute(_WAITING, {"numbers": list(wanted)})
+        self._found |= dict.fromkeys(wanted) | {row.number: row for row in rows}
 
 
 class Asked:
     """What the planner asks about durations: of running jobs all at once, of waiting ones when it wants to know."""
 
-    def __init__(self, session: Session, known: Durations) -> None:
+    def __init__(self, session: Session, known: Durations, queue: Sequence[Candidate]) -> None:
         self._session, self._durations = session, known
-        self._lasts: dict[int, Duration] = {}
+        self._lasts = Lasts(session, known, queue)
         self._left: dict[int, Duration] | None = None
+
+    def add(self, number: int, duration: Duration) -> None:
+        """Tell of a job that is only thought of."""
+        self._lasts.add(number, duration)
 
     def of(self, job: Candidate, device: str) -> Span | None:  # noqa: ARG002 - like jobs ran where this one may
         """From a start to the end."""
-        if job.number not in self._lasts:
-            found = self._session.get(Job, job.number)
-            if found is None:
-                return None
-            self._lasts |= waiting_durations(self._session, self._durations, [found])
-        return span(self._lasts[job.number])
+        found = self._lasts.get(job.number)
+        return None if found is None else span(found)
 
     def left(self, running: Running, now: float) -> Span | None:  # noqa: ARG002 - as of this transaction
         """From now to the end."""
@@ -98,56 +142,34 @@ def past_durations(session: Session) -> Durations:
     )
 
 
-def like_job(job: Job, device: str | None = None) -> Like:
+# What says which jobs are alike. As text: of a spec it takes what is needed, and no other part of it travels.
+_LIKE = """j.number, j.owner_id, j.team_id, j.pinned_machine,
+    jsonb_build_object('kind', j.kind, j.kind, j.spec->j.kind, 'resources', j.spec->'resources',
+        'time_limit', j.spec->'time_limit') AS spec"""
+_WAITING = text(f"""
+SELECT {_LIKE}, least(1.0, coalesce(c.step / nullif((a.progress->>'steps')::float8, 0), 0.0)) AS done
+FROM jobs j LEFT JOIN checkpoints c ON c.id = j.latest_checkpoint_id LEFT JOIN attempts a ON a.id = c.attempt_id
+WHERE j.number = ANY(CAST(:numbers AS bigint[]))
+""")  # noqa: S608 - constants
+_RUNNING = text(f"""
+SELECT {_LIKE}, a.device, a.progress, a.resumed_step,
+    extract(epoch FROM clock_timestamp() - a.claimed_at)::float8 AS ran,
+    extract(epoch FROM a.progressed_at - a.first_step_at)::float8 AS stepped
+FROM attempts a JOIN jobs j ON j.number = a.job_number
+WHERE a.state <> 'ended' AND (CAST(:numbers AS bigint[]) IS NULL OR j.number = ANY(CAST(:numbers AS bigint[])))
+ORDER BY j.number
+""")  # noqa: S608 - constants
+
+
+def _like(row: Row[Any], device: str | None = None) -> Like:
     """The groups that a job belongs to."""
-    return like(job.spec, owner_id=job.owner_id, team_id=job.team_id, device=device, machine=job.pinned_machine)
-
-
-def waiting_durations(session: Session, known: Durations, jobs: list[Job]) -> dict[int, Duration]:
-    """How long each of these jobs will run once it starts; one with a checkpoint goes on from there."""
-    steps = _checkpointed(session, [job.latest_checkpoint_id for job in jobs if job.latest_checkpoint_id is not None])
-    found: dict[int, Duration] = {}
-    for job in jobs:
-        one = like_job(job)
-        rest = 1.0 - steps.get(job.number, 0.0)
-        found[job.number] = known.expected(replace(one, work=max(rest, 0.001) * one.work))
-    return found
-
-
-def _checkpointed(session: Session, ids: list[int]) -> dict[int, float]:
-    """For each job the share of its steps that its latest checkpoint holds, as far as it is known."""
-    if not ids:
-        return {}
-    steps = Attempt.progress["steps"].as_float()
-    rows = session.execute(
-        select(Checkpoint.job_number, Checkpoint.step / func.nullif(steps, 0))
-        .join(Attempt, Attempt.id == Checkpoint.attempt_id)
-        .where(Checkpoint.id.in_(ids))
-    )
-    return {number: min(1.0, float(share)) for number, share in rows if share is not None}
+    return like(row.spec, owner_id=row.owner_id, team_id=row.team_id, device=device, machine=row.pinned_machine)
 
 
 def running_durations(session: Session, known: Durations, numbers: Sequence[int] | None = None) -> list[Run]:
     """How long each job that is placed or runs goes on; only these jobs, if given."""
-    now = func.clock_timestamp()
-    ran = func.extract("epoch", now - Attempt.claimed_at)
-    stepped = func.extract("epoch", Attempt.progressed_at - Attempt.first_step_at)
-    statement = (
-        select(Job, Attempt, ran, stepped)
-        .join(Attempt, Attempt.job_number == Job.number)
-        .where(Attempt.state != AttemptState.ENDED)
-        .order_by(Job.number)
-    )
-    if numbers is not None:
-        statement = statement.where(Job.number.in_(numbers))
     found = []
-    for job, attempt, ran_seconds, stepped_seconds in session.execute(statement):
-        own = pace(attempt.progress, attempt.resumed_step, _number(stepped_seconds))
-        kind = like_job(job, attempt.device)
-        left = known.left(kind, _number(ran_seconds) or 0.0, own)
-        found.append(Run(job.number, left, kind, own))
+    for row in session.execute(_RUNNING, {"numbers": numbers if numbers is None else list(numbers)}):
+        own, kind = pace(row.progress, row.resumed_step, row.stepped), _like(row, row.device)
+        found.append(Run(row.number, known.left(kind, row.ran or 0.0, own), kind, own))
     return found
-
-
-def _number(value: object) -> float | None:
-    return None if value is None else float(str(value))

@@ -1,6 +1,8 @@
 """What a job waits for, in full, and the queue as a whole."""
 
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,23 +10,21 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.accounts import Caller
-from stoker.jobs.capacity import other_fleet
 from stoker.jobs.changes import refuse_urgent
-from stoker.jobs.dispatch import explain
 from stoker.jobs.durations import running_durations
 from stoker.jobs.forecast import like
+from stoker.jobs.leases import broker_down
 from stoker.jobs.ledger import Ledger
 from stoker.jobs.lifecycle import FINAL, State
 from stoker.jobs.models import Dependency, Job, Team, User
 from stoker.jobs.prospects import Ahead, Expected, Foresight, Prospect
-from stoker.jobs.reasons import BROKER_DOWN, NEXT
+from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, NEXT, Reason
 from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.shares import counted
 from stoker.jobs.situation import NEW, Candidate, Situation
 from stoker.jobs.spec import PRIORITIES, JobSpec
 from stoker.jobs.told import PastError, past_error
 from stoker.jobs.visibility import visible
-from stoker.jobs.waits import or_other_version
 from stoker.jobs.window import demand_of
 
 _PRIORITY_NAMES = {level: name for name, level in PRIORITIES.items()}
@@ -38,6 +38,7 @@ class Why:
     sentence: str
     position: int | None = None  # 1: the next to start
     ahead: list[Ahead] = field(default_factory=list)  # those that start before it, by team
+    further: bool = False  # more than those start before it: how many, and when it starts, is too far away to tell
     expected: Expected | None = None
     where: str | None = None  # the worker on which it is expected to run
     helps: list[str] = field(default_factory=list)  # what would let it start sooner
@@ -81,6 +82,24 @@ class QueueView:
     estimates: PastError
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a job waits. Its place in the queue is told by ``why``."""
+
+    code: str
+    sentence: str
+
+
+def explain(session: Session, job: Job, foresight: Foresight) -> Explanation | None:
+    """Say what a waiting or queued job waits for, as ``why`` says it; None for any other."""
+    if job.state not in {State.WAITING, State.QUEUED}:
+        return None
+    reason = _apart(session, job)
+    if reason is None:
+        reason = foresight.reason(session, job.number)
+    return Explanation(reason.code, reason.sentence)
+
+
 def why(session: Session, job: Job, foresight: Foresight) -> Why:
     """Say what a job waits for, where it stands, when it may be expected to start and end, and what would help."""
     state = State(job.state)
@@ -88,15 +107,22 @@ def why(session: Session, job: Job, foresight: Foresight) -> Why:
         return Why(state, f"it is {state}")
     if state in {State.PLACED, State.RUNNING}:
         return Why(state, f"it is {state}", expected=_ending(session, job, foresight))
-    if state is State.WAITING:
-        return _waits_for_parents(session, job)
-    reason = explain(session, job)
-    if reason is not None and reason.code in {"held", "backing_off", BROKER_DOWN.code, "other_version"}:
+    reason = _apart(session, job)
+    if reason is not None:
         return Why(reason.code, reason.sentence)
-    found = foresight.look(session).prospects(session, [job.number])
-    if found:
-        return _why(found[0])
-    return Why(*(reason.code, reason.sentence) if reason else (NEXT.code, NEXT.sentence))
+    found = foresight.look(session, [job.number]).prospects(session, [job.number])
+    return _why(found[0]) if found else Why(NEXT.code, NEXT.sentence)
+
+
+def _apart(session: Session, job: Job) -> Reason | None:
+    """Why a job that waits does not take turns at all; None: it does."""
+    if job.state == State.WAITING:
+        return _waits_for_parents(session, job)
+    if job.held:
+        return HELD
+    if session.scalar(select(Job.not_before > func.now()).where(Job.number == job.number)):
+        return BACKING_OFF
+    return BROKER_DOWN if broker_down(session) else None
 
 
 def _why(prospect: Prospect) -> Why:
@@ -106,6 +132,7 @@ def _why(prospect: Prospect) -> Why:
         prospect.reason.sentence,
         prospect.position,
         prospect.ahead,
+        prospect.position is None,
         known,
         prospect.where,
         prospect.helps,
@@ -120,7 +147,7 @@ def _ending(session: Session, job: Job, foresight: Foresight) -> Expected | None
     return Expected(job.started_at, None, None, now + timedelta(seconds=runs[0].left.p50_seconds))
 
 
-def _waits_for_parents(session: Session, job: Job) -> Why:
+def _waits_for_parents(session: Session, job: Job) -> Reason:
     rows = session.execute(
         select(Job.number, Job.state)
         .join(Dependency, Dependency.parent_number == Job.number)
@@ -129,14 +156,14 @@ def _waits_for_parents(session: Session, job: Job) -> Why:
     ).all()
     named = ", ".join(f"{number} ({state})" for number, state in rows[:3])
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return Why("after", f"starts after job{'s' if len(rows) > 1 else ''} {named}{more}")
+    return Reason("after", f"starts after job{'s' if len(rows) > 1 else ''} {named}{more}")
 
 
 def read_queue(session: Session, caller: Caller, foresight: Foresight, limit: int) -> QueueView:
     """The queue as the caller may see it: the first so many jobs that wait for their turn, then those that are held."""
     look = foresight.look(session)
-    mine = [job.number for job in look.situation.queue if caller.admin or job.team == caller.team_id]
-    prospects = {found.number: found for found in look.prospects(session, mine)[:limit]}
+    found = look.next(session, None if caller.admin else caller.team_id, limit)
+    prospects = {prospect.number: prospect for prospect in found}
     statement = (
         select(Job, User.name, Team.name)
         .join(User, User.id == Job.owner_id)
@@ -145,11 +172,6 @@ def read_queue(session: Session, caller: Caller, foresight: Foresight, limit: in
     )
     apart = or_(Job.state == State.WAITING, Job.held, Job.not_before > func.now())
     apart_too = statement.where(Job.state.in_([State.WAITING, State.QUEUED]), apart).order_by(Job.number).limit(limit)
-    fleet, other = look.situation.fleet, other_fleet(session)
-    for job in look.situation.queue if other else ():
-        if (found := prospects.get(job.number)) is not None:
-            reason = or_other_version(found.reason, job.demand, fleet, other)
-            prospects[job.number] = replace(found, reason=reason)
     rows = [*session.execute(statement.where(Job.number.in_(prospects))), *session.execute(apart_too)]
     items = [
         QueueItem(
@@ -165,24 +187,26 @@ def read_queue(session: Session, caller: Caller, foresight: Foresight, limit: in
         for job, owner, team in rows
     ]
     items.sort(key=lambda item: (item.why.position or NEW, item.number))
-    return QueueView(items[:limit], _waiting(session), team_shares(session, look.situation), past_error(session))
+    counts = _counted(session)
+    waiting = sum(sum(states.values()) for states in counts.values())
+    queued = {team: states.get(State.QUEUED, 0) for team, states in counts.items()}
+    return QueueView(items[:limit], waiting, team_shares(look.situation, queued), past_error(session))
 
 
-def _waiting(session: Session) -> int:
-    return int(session.scalar(select(func.count()).where(Job.state.in_([State.WAITING, State.QUEUED]))) or 0)
+def _counted(session: Session) -> dict[int, dict[str, int]]:
+    """How many jobs are waiting and queued, by team: one look at all of them."""
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    states = select(Job.team_id, Job.state, func.count()).where(Job.state.in_([State.WAITING, State.QUEUED]))
+    for team, state, jobs in session.execute(states.group_by(Job.team_id, Job.state)):
+        found[team][state] = jobs
+    return found
 
 
-def team_shares(session: Session, situation: Situation) -> list[TeamShareView]:
+def team_shares(situation: Situation, waiting: Mapping[int, int]) -> list[TeamShareView]:
     """How shares stand: what was used, newer use counting more, by teams that used or want something."""
     ledger = Ledger(situation, {node.id: node.pool for node in situation.fleet})
     teams = situation.shares.teams
     used = {team: ledger.team_share(team) * share.weight for team, share in teams.items()}
-    waiting: dict[int, int] = {
-        row.team_id: row.jobs
-        for row in session.execute(
-            select(Job.team_id, func.count().label("jobs")).where(Job.state == State.QUEUED).group_by(Job.team_id)
-        )
-    }
     held = {team: [running for running in situation.running if running.team == team] for team in teams}
     total, weights = sum(used.values()), sum(share.weight for share in teams.values())
     found = [
@@ -221,5 +245,5 @@ def foretell(session: Session, caller: Caller, spec: JobSpec, foresight: Foresig
         time_limit_seconds=spec.time_limit,
     )
     lasts = foresight.known(session).expected(like(document, owner_id=caller.user_id, team_id=caller.team_id))
-    look = foresight.look(session, (job, lasts))
+    look = foresight.look(session, extra=(job, lasts))
     return _why(look.prospects(session, [NEW])[0])

@@ -7,13 +7,14 @@ from stoker.jobs.fit import Demand, Node, devices_for, fits
 from stoker.jobs.situation import NEW, Candidate
 
 
-def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate]) -> list[str]:
+def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate], *, further: bool = False) -> list[str]:
     """Sentences, the most useful first.
 
     Args:
         job: That waits.
         nodes: The workers as they are once all that starts now has started.
         ahead: The jobs that start before it.
+        further: Others do so, too.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -25,6 +26,7 @@ def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate]) -> 
     own = [one for one in ahead if one.user == job.user and one.priority == job.priority]
     if own:
         jobs = "one of your own jobs goes" if len(own) == 1 else f"{len(own)} of your own jobs go"
+        jobs = "others of your own jobs go" if further else jobs
         first = "stoker first" if job.number == NEW else f"stoker first {job.number}"
         found.append(f"{jobs} before it: `{first}` changes that")
     return found

@@ -39,7 +39,7 @@ WITH RECURSIVE shapes AS (
 )
 SELECT team_id, shape, number FROM shapes
 """  # noqa: S608 - constants
-JOBS_SQL = f"""
+_JOBS = """
 SELECT ready.* FROM unnest(CAST(:teams AS bigint[]), CAST(:users AS bigint[]), CAST(:priorities AS int[]),
     CAST(:shapes AS text[])) AS lane (team, owner, class, shapes)
 CROSS JOIN LATERAL unnest(string_to_array(lane.shapes, ',')) AS wanted  -- an array of bytes is slow to send
@@ -47,9 +47,12 @@ CROSS JOIN LATERAL (
     SELECT {COLUMNS} FROM jobs
     WHERE {READY} AND (not_before IS NULL OR not_before <= now()) AND number <> ALL(CAST(:held AS bigint[]))
         AND team_id = lane.team AND owner_id = lane.owner AND priority = lane.class AND shape = decode(wanted, 'hex')
+        {BEHIND}
     ORDER BY own_order, number LIMIT :rows
 ) ready
-"""  # noqa: S608 - constants
+"""
+JOBS_SQL = _JOBS.format(COLUMNS=COLUMNS, READY=READY, BEHIND="")
+BEHIND_SQL = _JOBS.format(COLUMNS=COLUMNS, READY=READY, BEHIND="AND (own_order, number) > (:own_order, :number)")
 
 
 class Lanes:
@@ -59,13 +62,16 @@ class Lanes:
     the placements are those of the whole queue, however small the depth.
     """
 
-    def __init__(self, session: Session, depth: int = WINDOW, demands: Demands | None = None) -> None:
-        """See what there is, and read the jobs that hold reservations."""
+    def __init__(
+        self, session: Session, depth: int = WINDOW, demands: Demands | None = None, also: Collection[int] = ()
+    ) -> None:
+        """See what there is, and read the jobs that hold reservations, and ``also`` these, wherever they stand."""
         self._session, self._depth = session, depth
         self._kinds = demands or Demands()
         self.lanes = [Lane(*row) for row in session.execute(text(LANES_SQL))]
-        holders = session.execute(text(HOLDERS_SQL)).all() if self.lanes else []
-        self.holders = candidates(holders, self._kinds.find(session, holders), len(holders))
+        first = session.execute(text(HOLDERS_SQL), {"also": list(also)}).all() if self.lanes else []
+        self.first = candidates(first, self._kinds.find(session, first), len(first))
+        self.seen = [*self.first]  # all that were read so far
         self._shapes: dict[int, dict[bytes, Demand]] = {}  # by team
 
     def demands(self, team: int) -> Collection[Demand]:
@@ -85,14 +91,35 @@ class Lanes:
     def read(self, lanes: Sequence[Lane]) -> list[Candidate]:
         """The first jobs of each shape in these lanes."""
         self._learn(lane.team for lane in lanes)
-        known = {(shape, team): demand for team, found in self._shapes.items() for shape, demand in found.items()}
-        given = {
+        wanted = {
             "teams": [lane.team for lane in lanes],
             "users": [lane.user for lane in lanes],
             "priorities": [lane.priority for lane in lanes],
-            "shapes": [",".join(shape.hex() for shape in self._shapes[lane.team]) for lane in lanes],
-            "held": [job.number for job in self.holders],
-            "rows": self._depth + 1,
+            "shapes": [_listed(self._shapes[lane.team]) for lane in lanes],
         }
-        rows = self._session.execute(text(JOBS_SQL), given).all()
-        return candidates(rows, known, self._depth)
+        return self._read(JOBS_SQL, self._depth, wanted)
+
+    def behind(self, job: Candidate) -> list[Candidate]:
+        """The jobs that stand behind one that was the last that was read of its user, class and demand."""
+        shapes = [shape for shape, demand in self._shapes[job.team].items() if demand == job.demand]
+        wanted = {
+            "teams": [job.team],
+            "users": [job.user],
+            "priorities": [job.priority],
+            "shapes": [_listed(shapes)],
+            "own_order": job.own_order,
+            "number": job.number,
+        }
+        return self._read(BEHIND_SQL, WINDOW, wanted)
+
+    def _read(self, statement: str, depth: int, wanted: dict[str, object]) -> list[Candidate]:
+        given = wanted | {"held": [job.number for job in self.first], "rows": depth + 1}
+        rows = self._session.execute(text(statement), given).all()
+        known = {(shape, team): demand for team, found in self._shapes.items() for shape, demand in found.items()}
+        found = candidates(rows, known, depth)
+        self.seen += found
+        return found
+
+
+def _listed(shapes: Iterable[bytes]) -> str:
+    return ",".join(shape.hex() for shape in shapes)

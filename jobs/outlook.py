@@ -3,7 +3,8 @@
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stoker.jobs.estimates import Known
@@ -12,6 +13,7 @@ from stoker.jobs.forecast import Duration
 from stoker.jobs.placement import Rule
 from stoker.jobs.situation import Candidate, Situation
 from stoker.jobs.timeline import Timeline
+from stoker.jobs.walk import Kept
 
 RUNS = 9  # odd: the middle one is the estimate
 PASSES = 400  # of the planner, for all runs together
@@ -29,17 +31,22 @@ class Outlook:
     start_high_seconds: float | None  # one of ten is later
     end_seconds: float | None
     spot: Spot | None  # where
+    further: bool = False  # others start before it, too: it stands behind all that was looked at
 
     @property
     def position(self) -> int:
-        """1: the next to start."""
+        """1: the next to start; the lowest that it can be, where others start before it, too."""
         return len(self.ahead) + 1
+
+
+Wanted = Callable[[Timeline], bool]  # whether a run has come far enough
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
     """One run: seconds to each start, and where it was."""
 
+    order: Sequence[Candidate]  # of the jobs that waited, as they started
     starts: Mapping[int, float]
     spots: Mapping[int, Spot]
     passes: int
@@ -55,20 +62,24 @@ class Draining:
     left: Mapping[int, Duration]  # of the running ones
     clock: Callable[[], float] = time.monotonic
     budget_seconds: float = BUDGET_SECONDS
+    kept: Kept | None = None  # the rest of the queue, where that is too long to be read whole
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Start the clock."""
         object.__setattr__(self, "started", self.clock())
 
-    @property
     def over(self) -> bool:
         """Whether enough time was spent."""
         return self.clock() - self.started > self.budget_seconds
 
-    def run(self, luck: random.Random | None, wanted: Collection[int], passes: int) -> Drained:
-        """Drain until the wanted jobs have started. Without luck every job takes the middle of what it may take."""
-        shares = {number: 0.5 if luck is None else luck.random() for number in [*self.lasts, *self.left]}
+    def run(self, luck: random.Random | None, wanted: Wanted, passes: int) -> Drained:
+        """Drain until there is what is wanted. Without luck every job takes the middle of what it may take."""
+
+        def draw() -> float:
+            return 0.5 if luck is None else luck.random()
+
+        shares = defaultdict(draw, {number: draw() for number in (*self.lasts, *self.left)})
 
         def lasts(job: Candidate, _: str) -> float:
             return self.lasts[job.number].quantile(shares[job.number]) if job.number in self.lasts else 3600.0
@@ -80,46 +91,70 @@ class Draining:
             estimates=Known(self.lasts, self.left, now),
         )
         left = {number: duration.quantile(shares[number]) for number, duration in self.left.items()}
-        line = Timeline(situation, self.rule, lasts, left=left)
+        line = Timeline(situation, self.rule, lasts, left=left, walk=self.kept.walk() if self.kept else None)
         line.plan()
         used = 1
-        while used < passes and any(number not in line.first_starts for number in wanted) and not self.over:
+        while used < passes and not wanted(line) and not self.over():
             if not line.step(GRAIN * (line.now - now)):
                 break
             used += 1
-        return Drained({number: at - now for number, at in line.first_starts.items()}, line.first_spots, used)
+        starts = {number: at - now for number, at in line.first_starts.items()}
+        return Drained([job for job in line.started if job.number not in self.left], starts, line.first_spots, used)
+
+
+def all_of(numbers: Collection[int]) -> Wanted:
+    """Wanted is that these have started."""
+    return lambda line: all(number in line.first_starts for number in numbers)
 
 
 def look_ahead(
-    draining: Draining, wanted: Collection[int], *, runs: int = RUNS, passes: int = PASSES
+    draining: Draining,
+    wanted: Collection[int],
+    *,
+    first: Drained | None = None,
+    runs: int = RUNS,
+    passes: int = PASSES,
 ) -> dict[int, Outlook]:
     """When each wanted waiting job may be expected to start, and who starts before it.
 
     The first run tells the order, those after it the range. There are fewer of them where one takes many passes.
+    Of a job that stands behind all that could be looked at nothing is told but that.
     """
-    first = draining.run(None, wanted, passes)
+    first = first or draining.run(None, all_of(wanted), passes)
     found = [first]
     luck = random.Random(0)  # noqa: S311 - no secret: the same question gets the same answer
-    while len(found) < runs and first.passes * (len(found) + 1) <= passes and not draining.over:
-        found.append(draining.run(luck, wanted, passes))
-    order = sorted(
-        draining.situation.queue, key=lambda job: (first.starts.get(job.number, math.inf), -job.priority, job.number)
-    )
+    while len(found) < runs and first.passes * (len(found) + 1) <= passes and not draining.over():
+        run = draining.run(luck, all_of(wanted), passes)
+        if draining.over():
+            break  # it was cut off, and would say that jobs never start
+        found.append(run)
+    order = _order(draining, first)
     places = {job.number: place for place, job in enumerate(order)}
     outlooks = {}
     for number in wanted:
-        starts = sorted(one.starts.get(number, math.inf) for one in found)
+        further = number not in places
+        starts = sorted(math.inf if further else one.starts.get(number, math.inf) for one in found)
         start, low, high = (starts[round(share * (len(starts) - 1))] for share in (0.5, 0.1, 0.9))
         lasts = draining.lasts.get(number)
         outlooks[number] = Outlook(
-            tuple(order[: places[number]]),
+            tuple(order[: places.get(number)]),
             _finite(start),
             low if math.isfinite(low) else 0.0,
             _finite(high),
             None if lasts is None else _finite(start + lasts.p50_seconds),
             first.spots.get(number),
+            further,
         )
     return outlooks
+
+
+def _order(draining: Draining, first: Drained) -> Sequence[Candidate]:
+    """Who starts before whom; of a queue that was not read whole those that have started."""
+    if draining.kept is not None:
+        return first.order
+    return sorted(
+        draining.situation.queue, key=lambda job: (first.starts.get(job.number, math.inf), -job.priority, job.number)
+    )
 
 
 def _finite(seconds: float) -> float | None:

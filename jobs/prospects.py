@@ -1,30 +1,38 @@
 """What is to be told of jobs that wait: turn, reason, expected start and end. By the planner's own predicates."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from stoker.jobs.capacity import RecentMix
+from stoker.jobs.capacity import RecentMix, other_fleet
 from stoker.jobs.dispatch import Means, read_situation
-from stoker.jobs.durations import RecentDurations, running_durations, waiting_durations
-from stoker.jobs.estimates import Known
+from stoker.jobs.durations import Asked, Lasts, RecentDurations, running_durations
+from stoker.jobs.fit import Node
 from stoker.jobs.forecast import Duration, Durations, later
 from stoker.jobs.helps import helps
+from stoker.jobs.lanes import Lanes
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
-from stoker.jobs.outlook import Draining, Outlook, look_ahead
+from stoker.jobs.outlook import PASSES, Drained, Draining, Outlook, look_ahead
 from stoker.jobs.planner import Plan, plan
-from stoker.jobs.reasons import Reason
-from stoker.jobs.situation import NEW, Candidate, Situation
+from stoker.jobs.reasons import NEXT, Reason
+from stoker.jobs.situation import NEW, Candidate, Running, Situation
 from stoker.jobs.told import Correction, correction, record
-from stoker.jobs.window import queue_window
+from stoker.jobs.waits import or_other_version
+from stoker.jobs.walk import Kept
+from stoker.jobs.window import Demands, queue_window, short
 
+WHOLE = 1000  # jobs; a queue of no more is read whole: then each has a place
+DEPTH = 1  # jobs of one user, priority and shape of a longer one; more are read as they start in simulated time
 FORESEE_LOCK = 0x464F524553  # of pg_try_advisory_xact_lock
 MOST_FORESEEN = 100  # at once
+
+
+Extra = tuple[Candidate, Duration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,33 @@ class Prospect:
 
     number: int
     reason: Reason
-    position: int  # 1: the next to start
-    ahead: list[Ahead]
+    position: int | None  # 1: the next to start; None: it stands behind all that was looked at
+    ahead: list[Ahead]  # all who start before it, or in that case those who surely do
     expected: Expected
     where: str | None  # the worker on which it is expected to run
     helps: list[str]  # what would let it start sooner
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why jobs wait: by a plan, and by the workers that speak another protocol."""
+
+    plan: Plan
+    other: Sequence[Node]
+
+    def of(self, job: Candidate) -> Reason:
+        """Why a job that was read, or stands behind those that were, does not start now."""
+        return or_other_version(self.plan.reason(job), job.demand, self.plan.made.situation.fleet, self.other)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a pass would decide now."""
+
+    situation: Situation
+    read: Sequence[Candidate]  # of the queue; grows
+    kept: Kept | None  # None: that is all of it
+    reasons: Reasons
 
 
 @dataclass
@@ -64,22 +94,45 @@ class Foresight:
 
     durations: RecentDurations = field(default_factory=RecentDurations)
     mix: RecentMix = field(default_factory=RecentMix)
+    demands: Demands = field(default_factory=Demands)
+    whole: int = WHOLE
 
-    def look(self, session: Session, extra: tuple[Candidate, Duration] | None = None) -> "Look":
-        """Look at the queue; with ``extra`` as if this job, which runs so long, had just been queued."""
+    def reason(self, session: Session, number: int) -> Reason:
+        """Why a job that takes turns does not start now: what a pass would decide."""
+        planned = self._plan(session, [number])
+        job = next((job for job in planned.situation.queue if job.number == number), None)
+        return planned.reasons.of(job) if job else NEXT
+
+    def look(self, session: Session, about: Collection[int] = (), extra: Extra | None = None) -> "Look":
+        """Look at the queue to tell about these jobs, or about one that is not queued yet and runs so long."""
         known = self.known(session)
         runs = running_durations(session, known)
-        known = known.with_running((run.like, run.pace) for run in runs if run.pace)
-        queue = queue_window(session)
-        jobs = session.scalars(select(Job).where(Job.number.in_([job.number for job in queue])))
-        lasts = waiting_durations(session, known, list(jobs))
-        if extra is not None:
-            queue, lasts = [*queue, extra[0]], lasts | {extra[0].number: extra[1]}
         left = {run.number: run.left for run in runs}
-        rule = self.mix.rule(session)
-        situation = read_situation(session, queue, Means(rule=rule))
-        situation = replace(situation, estimates=Known(lasts, left, situation.now))
-        return Look(Draining(situation, rule, lasts, left), plan(situation, rule), correction(session))
+        planned = self._plan(session, about, extra)
+        lasts = Lasts(session, known.with_running((run.like, run.pace) for run in runs if run.pace), planned.read)
+        if extra is not None:
+            lasts.add(extra[0].number, extra[1])
+        draining = Draining(planned.situation, self.mix.rule(session), lasts, left, kept=planned.kept)
+        return Look(draining, planned.reasons, correction(session))
+
+    def _plan(self, session: Session, about: Collection[int], extra: Extra | None = None) -> "Planned":
+        """Plan as a pass does; a long queue is read as a pass reads it, where turns come."""
+
+        def estimates(session: Session, queue: Sequence[Candidate], running: Sequence[Running]) -> Asked:
+            asked = self.durations.estimates(session, queue, running)
+            if extra is not None:
+                asked.add(extra[0].number, extra[1])
+            return asked
+
+        means = Means(self.mix.rule(session), self.demands, estimates)
+        lanes = None if short(session, self.whole) else Lanes(session, DEPTH, self.demands, about)
+        queue = lanes.first if lanes else queue_window(session, self.whole, self.demands)
+        situation = read_situation(session, queue, means, lanes)
+        if extra is not None:
+            situation = replace(situation, queue=[*queue, extra[0]])
+        kept = Kept(lanes) if lanes else None
+        made = plan(replace(situation, unread=kept.walk() if kept else None), means.rule)
+        return Planned(situation, lanes.seen if lanes else queue, kept, Reasons(made, other_fleet(session)))
 
     def known(self, session: Session) -> Durations:
         """What is known of how long jobs take."""
@@ -91,8 +144,13 @@ class Look:
     """The queue at one moment, planned."""
 
     draining: Draining
-    plan: Plan
+    reasons: Reasons
     correction: Correction
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that is queued was read."""
+        return self.draining.kept is None
 
     @property
     def situation(self) -> Situation:
@@ -107,18 +165,33 @@ class Look:
     def prospects(self, session: Session, wanted: Collection[int]) -> list[Prospect]:
         """What is to be told of these jobs, the next to start first; the estimates are recorded.
 
-        A job that is not in the window is left out.
+        A job that was not read is left out.
         """
-        jobs = {job.number: job for job in self.situation.queue}
-        looked = look_ahead(self.draining, [number for number in wanted if number in jobs])
+        return self._tell(session, {job.number: job for job in self.situation.queue if job.number in wanted})
+
+    def next(self, session: Session, team: int | None, most: int) -> list[Prospect]:
+        """The same of so many jobs that start next, of one team or of all."""
+
+        def these(started: Iterable[Candidate]) -> list[Candidate]:
+            return [job for job in started if team in {None, job.team} and job.number not in self.draining.left]
+
+        if self.whole:
+            return self._tell(session, {job.number: job for job in these(self.situation.queue)}, most)
+        first = self.draining.run(None, lambda line: len(these(line.started)) >= most, PASSES)
+        return self._tell(session, {job.number: job for job in these(first.order)}, most, first)
+
+    def _tell(
+        self, session: Session, jobs: Mapping[int, Candidate], most: int | None = None, first: Drained | None = None
+    ) -> list[Prospect]:
+        looked = look_ahead(self.draining, jobs, first=first)
+        looked = dict(sorted(looked.items(), key=lambda item: item[1].position)[:most])
         told = {number: self.correction.apply(outlook) for number, outlook in looked.items()}
         record(
             session,
             self.now,
             ((number, told[number], looked[number].start_seconds or 0.0) for number in looked if number != NEW),
         )
-        found = [self._prospect(jobs[number], outlook) for number, outlook in told.items()]
-        return sorted(found, key=lambda prospect: prospect.position)
+        return [self._prospect(jobs[number], outlook) for number, outlook in told.items()]
 
     def _prospect(self, job: Candidate, outlook: Outlook) -> Prospect:
         names = self.situation.shares.teams
@@ -126,8 +199,8 @@ class Look:
         spot = outlook.spot
         return Prospect(
             job.number,
-            self.plan.reason(job),
-            outlook.position,
+            self.reasons.of(job),
+            None if outlook.further else outlook.position,
             [Ahead(team, count) for team, count in teams.most_common()],
             Expected(
                 *(
@@ -141,7 +214,7 @@ class Look:
                 )
             ),
             next((node.name for node in self.situation.fleet if spot is not None and node.id == spot.node), None),
-            helps(job, self.plan.made.board.nodes, outlook.ahead),
+            helps(job, self.reasons.plan.made.board.nodes, outlook.ahead, further=outlook.further),
         )
 
 
@@ -152,4 +225,7 @@ def foresee(session: Session, foresight: Foresight) -> int:
     known = select(Estimate.job_number).where(Estimate.job_number == Job.number).exists()
     new = select(Job.number).where(Job.state == State.QUEUED, ~known).order_by(Job.number).limit(MOST_FORESEEN)
     numbers = list(session.scalars(new))
-    return len(foresight.look(session).prospects(session, numbers)) if numbers else 0
+    if not numbers:
+        return 0
+    look = foresight.look(session)
+    return len(look.prospects(session, numbers) if look.whole else look.next(session, None, MOST_FORESEEN))

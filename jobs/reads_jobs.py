@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from stoker.errors import InvalidInput, JobNotFound
 from stoker.jobs.accounts import Caller
-from stoker.jobs.dispatch import Explanation, explain
+from stoker.jobs.explaining import Explanation, explain
 from stoker.jobs.lifecycle import AttemptState, State
 from stoker.jobs.models import Attempt, Event, Job, Result, Team, User, Worker
 from stoker.jobs.pages import Page, cursor, position
+from stoker.jobs.prospects import Foresight
 from stoker.jobs.spec import PRIORITIES
 from stoker.jobs.visibility import visible
 
@@ -131,13 +132,13 @@ def _jobs() -> Select[Job, str, str, Attempt, str, int, float | None]:
     )
 
 
-def view_job(session: Session, caller: Caller, number: int) -> JobView:
+def view_job(session: Session, caller: Caller, number: int, foresight: Foresight) -> JobView:
     """A job that the caller may see, and why it does not run yet; raises JobNotFound."""
     statement = _jobs().where(Job.number == number, visible(caller, Job.team_id))
     row = session.execute(statement, execution_options={"populate_existing": True}).one_or_none()
     if row is None:
         raise JobNotFound(number)
-    return replace(_view(*row), reason=explain(session, row[0]))
+    return replace(_view(*row), reason=explain(session, row[0], foresight))
 
 
 def view_new_job(job: Job, caller: Caller) -> JobView:

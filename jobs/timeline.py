@@ -1,7 +1,7 @@
 """The planner in simulated time: what happens when jobs take as long as they are thought to. Pure."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
@@ -11,6 +11,7 @@ from stoker.jobs.placement import Rule
 from stoker.jobs.planner import plan
 from stoker.jobs.shares import Shares, cost, decayed
 from stoker.jobs.situation import Candidate, Placement, Preemption, Reservation, Running, Situation
+from stoker.jobs.walk import Walk
 
 LEAVE_SECONDS = 10.0  # from the request to make room to the room: a checkpoint, and the end of a process
 
@@ -59,6 +60,7 @@ class Timeline:
         planner: Planner = plan,
         kept_every_seconds: float | None = None,
         lost: Lost = lambda _running, _now: 0.0,
+        walk: Walk | None = None,
     ) -> None:
         """Start from a situation.
 
@@ -70,6 +72,7 @@ class Timeline:
             planner: Decides.
             kept_every_seconds: Between the checkpoints of a job that starts from here on; None: it writes none.
             lost: What preemption costs; victims write a checkpoint before they leave, so nothing unless told.
+            walk: The part of the queue that is not read yet.
         """
         self.now = situation.now
         self.waiting = {job.number: job for job in situation.queue}
@@ -82,10 +85,11 @@ class Timeline:
         self.ends_at: dict[int, float] = {}  # of what runs, as nobody knows it
         self.stays: list[Stay] = []
         self._situation, self._rule, self._lasts, self._planner = situation, rule, lasts, planner
-        self._kept_every, self._lost = kept_every_seconds, lost
+        self._kept_every, self._lost, self._walk = kept_every_seconds, lost, walk
+        self._further = False  # the last plan ended before the queue did
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._jobs: dict[int, Candidate] = {}
+        self._jobs: dict[int, Candidate] = {}  # those that have started
         self._share_left: dict[int, float] = {}  # of the work of a job that was stopped
         self._preempted_at: dict[int, float] = {}
         self._team_used = {team: (share.used, self.now) for team, share in situation.shares.teams.items()}
@@ -105,11 +109,19 @@ class Timeline:
         """A job enters the queue now."""
         self.waiting[job.number] = replace(job, queued_at=self.now)
 
+    @property
+    def started(self) -> Collection[Candidate]:
+        """The jobs that have started, in the order in which they first did."""
+        return self._jobs.values()
+
     def step(self, grain_seconds: float = 0.0) -> bool:
         """Go to the next thing that happens, with all within ``grain_seconds`` after it, and plan.
 
-        False: nothing happens any more.
+        False: nothing happens any more. Where a plan ended with what was read of the queue, that is to plan again.
         """
+        if self._further:
+            self.plan()
+            return True
         if not self._events:
             return False
         until = self._events[0][0] + grain_seconds
@@ -122,16 +134,27 @@ class Timeline:
 
     def plan(self) -> None:
         """Let the planner decide, and do so."""
-        if not self.waiting and not self.reservations:
+        walk, self._further = self._walk, False
+        if not self.waiting and not self.reservations and not (walk and walk.lanes):
             return
         made = self._planner(self.situation(), self._rule)
+        self._read()
         self.reservations = tuple(made.reservations)
         for placement in made.placements:
-            self._start(placement)
+            job = self._start(placement)
+            if walk and job.more:
+                walk.follow(job)
+                self._further = True
         for preemption in made.preemptions:
             running = self.running[preemption.number]
             self.running[preemption.number] = replace(running, leaves_for=preemption.beneficiary)
             self.at(self.now + LEAVE_SECONDS, self._leaving(running.number, running.placed_at))
+        self._read()
+
+    def _read(self) -> None:
+        """What was read of the queue waits from now on."""
+        if self._walk:
+            self.waiting |= {job.number: job for job in self._walk.fresh()}
 
     def situation(self) -> Situation:
         """What the planner is told now."""
@@ -143,6 +166,7 @@ class Timeline:
             running=[self._kept(running) for running in self.running.values()],
             reservations=self.reservations,
             shares=self._shares(),
+            unread=self._walk,
         )
 
     def _kept(self, running: Running) -> Running:
@@ -160,8 +184,9 @@ class Timeline:
         used, at = accounts.get(who, (0.0, self.now))
         return float(used * 0.5 ** ((self.now - at) / self._situation.policy.half_life_seconds))
 
-    def _start(self, placement: Placement) -> None:
-        job = self._jobs[placement.number] = self.waiting.pop(placement.number)
+    def _start(self, placement: Placement) -> Candidate:
+        job = self.waiting.pop(placement.number)
+        self._jobs[job.number] = replace(job, more=False)
         self.first_starts.setdefault(job.number, self.now)
         self.first_spots.setdefault(job.number, placement.spot)
         node = self.nodes[placement.spot.node]
@@ -181,6 +206,7 @@ class Timeline:
         seconds = self._lasts(job, placement.spot.device) * self._share_left.get(job.number, 1.0)
         self.ends_at[job.number] = self.now + seconds
         self.at(self.now + seconds, self._ending(job.number, self.now))
+        return job
 
     def _ending(self, number: int, placed_at: float) -> Callable[[], None]:
         return lambda: self._end(number, placed_at)

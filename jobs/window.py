@@ -45,7 +45,7 @@ SELECT ready.* FROM keys CROSS JOIN LATERAL (
 HOLDERS_SQL = f"""
 SELECT {COLUMNS} FROM jobs
 WHERE {READY} AND (not_before IS NULL OR not_before <= now())
-    AND number IN (SELECT job_number FROM reservations)
+    AND number IN (SELECT job_number FROM reservations UNION ALL SELECT unnest(CAST(:also AS bigint[])))
 """  # noqa: S608 - constants
 
 
@@ -97,6 +97,12 @@ class Demands:
         return self._known
 
 
+def short(session: Session, most: int) -> bool:
+    """Whether no more jobs than that are ready for their turn."""
+    counted = text(f"SELECT count(*) FROM (SELECT FROM jobs WHERE {READY} LIMIT :rows) ready")  # noqa: S608 - a constant
+    return int(session.scalar(counted, {"rows": most + 1}) or 0) <= most
+
+
 def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None = None) -> list[Candidate]:
     """The queued jobs that a pass may place: of each user, priority and shape the first ``depth``.
 
@@ -104,7 +110,7 @@ def queue_window(session: Session, depth: int = WINDOW, demands: Demands | None 
     window and whole queue give the same placements, however small the window.
     """
     rows = session.execute(text(WINDOW_SQL), {"rows": depth + 1}).all()
-    holders = session.execute(text(HOLDERS_SQL)).all()
+    holders = session.execute(text(HOLDERS_SQL), {"also": []}).all()
     known = (demands or Demands()).find(session, [*rows, *holders])
     found = candidates(rows, known, depth)
     read = {job.number for job in found}

@@ -14,7 +14,6 @@ import statistics
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -40,10 +39,10 @@ def submit_endless(system: System, count: int) -> list[int]:
     """Submit jobs that run until they are cancelled."""
     numbers = []
     api = Api(system.urls, system.token, system.history, 0)
-    for _ in range(count):
+    for index in range(count):
         body = spec("plain")
         body["train"]["epochs"] = ENDLESS
-        number = api.submit(f"endless-{uuid.uuid4()}", "endless", threading.Event(), body)
+        number = api.submit(f"endless-{index}", "endless", threading.Event(), body)
         assert number is not None, "the job was refused"
         numbers.append(number)
     api.close()

@@ -8,7 +8,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Ending
-from stoker.jobs.durations import RecentDurations, past_durations, running_durations, waiting_durations
+from stoker.jobs.durations import Lasts, RecentDurations, past_durations, running_durations
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Job
 from stoker.jobs.prospects import Foresight
@@ -25,7 +25,7 @@ def ended(queue: Queue, incarnation: UUID, seconds: float, outcome: Outcome = Ou
 def expected(queue: Queue, number: int) -> float:
     """The seconds that a job is expected to run."""
     with queue.factory() as session:
-        return waiting_durations(session, past_durations(session), [session.get_one(Job, number)])[number].p50_seconds
+        return Lasts(session, past_durations(session), [])[number].p50_seconds
 
 
 def half_done(session: Session, attempt: UUID) -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from stoker.client.cli import COMMANDS, Commands, cli
 from stoker.client.commands_list import remarks
+from stoker.client.forecasts import announced, behind_whom
 from stoker.client.screen import amount, duration, safe, safe_lines
 from stoker.client.specfile import assign, read_spec
 from stoker.errors import InvalidInput
@@ -168,6 +169,16 @@ def test_no_terminal_obeys_a_users_text() -> None:
     assert shown.isprintable()
     assert safe("Zoë 猫 ▓") == "Zoë 猫 ▓"
     assert safe_lines("a\r\nb\tc\rd\x1b[1;31mred\x1b[0m\x1b[2J") == "a\nb\tc\ndred\\x1b[2J"
+
+
+def test_a_job_that_is_too_far_away_is_told_whom_it_surely_stands_behind() -> None:
+    ahead = [{"team": "nlp", "jobs": 300}, {"team": "vision", "jobs": 12}]
+    told = {"sentence": "needs 1 GPU", "code": "gpus", "position": None, "ahead": ahead, "further": True}
+    assert behind_whom(told) == "more than 312 jobs: 300 of team nlp, 12 of team vision"
+    assert announced(told) == "behind more than 312 jobs: 300 of team nlp, 12 of team vision: needs 1 GPU"
+    assert behind_whom(told | {"ahead": []}) == ""
+    assert announced(told | {"ahead": []}) == "needs 1 GPU"
+    assert behind_whom(told | {"further": False}) == "312 jobs: 300 of team nlp, 12 of team vision"
 
 
 def test_amounts_read_like_speech() -> None:

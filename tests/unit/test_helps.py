@@ -48,6 +48,13 @@ def test_only_own_jobs_of_the_same_class_can_be_passed() -> None:
     ]
 
 
+def test_nobody_counts_jobs_that_were_not_looked_at() -> None:
+    ahead = [job(1), job(2)]
+    assert helps(job(), [node(False)], ahead, further=True) == [
+        "others of your own jobs go before it: `stoker first 7` changes that"
+    ]
+
+
 def test_a_job_that_is_only_thought_of_has_no_number_to_name() -> None:
     assert helps(job(NEW), [node(False)], [job(1)]) == [
         "one of your own jobs goes before it: `stoker first` changes that"

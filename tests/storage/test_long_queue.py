@@ -1,0 +1,141 @@
+"""A queue that is too long to be read whole: its jobs are told the same, or that they are too far away to tell."""
+
+import pytest
+from sqlalchemy import event, func, select, update
+
+from stoker.jobs.accounts import Caller
+from stoker.jobs.dispatch import Means, dispatch
+from stoker.jobs.durations import Lasts, past_durations
+from stoker.jobs.explaining import Why, foretell, read_queue, why
+from stoker.jobs.models import Estimate, Job, User
+from stoker.jobs.prospects import Foresight, foresee
+from stoker.jobs.reads_jobs import view_job
+from stoker.jobs.spec import parse_spec
+from stoker.jobs.steering import set_held
+from stoker.jobs.window import queue_window
+from tests.support.queue import GPU, Queue, spec_document
+
+LONG = 5  # jobs, of which a queue counts as too long to be read whole here
+ONE = {"cpus": 1, "memory": 10**8}
+ON_GPU = ONE | {"device": "gpu"}
+
+
+def told(queue: Queue, number: int, foresight: Foresight) -> Why:
+    """What is told of a job, by `stoker why`; `stoker show` says the same."""
+    with queue.factory() as session:
+        found = why(session, session.get_one(Job, number), foresight)
+        shown = view_job(session, caller(queue), number, foresight).reason
+        session.rollback()
+    assert shown is not None
+    assert (shown.code, shown.sentence) == (found.code, found.sentence)
+    return found
+
+
+def caller(queue: Queue) -> Caller:
+    """The one who submits, who is an administrator."""
+    with queue.factory() as session:
+        user = session.get_one(User, queue.user_id)
+    return Caller(user.id, user.name, user.team_id, "vision", "admin", 1)
+
+
+def full(queue: Queue) -> list[int]:
+    """Jobs of three teams, one class each, of two sizes, for a worker that is taken and has room for one at a time."""
+    queue.running(queue.worker(cpus=1), resources=ONE)
+    teams = [(queue.user_id, "normal"), (queue.join("nlp"), "high"), (queue.join("audio"), "low")]
+    numbers = []
+    for number in range(24):
+        queue.user_id, priority = teams[number % 5 % 3]
+        numbers.append(queue.submit(resources=ONE | {"memory": (1 + number % 2) * 10**8}, priority=priority))
+    assert queue.dispatch() == []
+    return numbers
+
+
+def test_what_is_told_is_the_same_as_of_a_queue_that_is_read_whole(queue: Queue) -> None:
+    numbers = full(queue)
+    whole, long = Foresight(), Foresight(whole=LONG)
+    for number in numbers:
+        one, other = told(queue, number, whole), told(queue, number, long)
+        assert (one.code, one.sentence, one.position) == (other.code, other.sentence, other.position)
+        assert (one.ahead, one.helps, one.further, other.further) == (other.ahead, other.helps, False, False)
+    assert {told(queue, number, long).code for number in numbers} == {"reserved", "cpus"}
+
+
+def test_a_job_that_is_only_thought_of_stands_behind_all_of_its_like(queue: Queue) -> None:
+    full(queue)
+    spec = parse_spec(spec_document(resources=ONE))
+    with queue.factory() as session:
+        whole, long = (foretell(session, caller(queue), spec, one) for one in (Foresight(), Foresight(whole=LONG)))
+    assert (whole.position, whole.code, whole.ahead) == (long.position, long.code, long.ahead)
+    assert whole.position is not None
+    assert whole.position > 8
+
+
+def test_of_a_job_that_is_too_far_away_no_place_and_no_start_is_told(queue: Queue) -> None:
+    numbers = full(queue)
+    queue.worker("away", devices=(GPU,), lease_seconds=-1.0)  # or nobody could submit a job for a GPU
+    never = queue.submit(resources=ON_GPU)
+    found = told(queue, never, Foresight(whole=LONG))
+    assert (found.code, found.position, found.further) == ("no_gpu", None, True)
+    assert sum(team.jobs for team in found.ahead) == len(numbers)
+    assert found.expected is not None
+    assert (found.expected.start_at, found.expected.start_high_at, found.expected.end_at) == (None, None, None)
+
+
+def test_the_queue_shows_those_that_start_next(queue: Queue) -> None:
+    full(queue)
+    with queue.factory() as session:
+        whole = read_queue(session, caller(queue), Foresight(), 7)
+        long = read_queue(session, caller(queue), Foresight(whole=LONG), 7)
+    assert [item.number for item in long.items] == [item.number for item in whole.items]
+    assert [item.why.position for item in long.items] == list(range(1, 8))
+    assert (long.waiting, whole.waiting) == (24, 24)
+
+
+def test_starts_are_foreseen_of_those_that_start_next(queue: Queue) -> None:
+    full(queue)
+    with queue.factory() as session:
+        assert foresee(session, Foresight(whole=LONG)) == 24
+        assert set(session.scalars(select(Estimate.position))) == set(range(1, 25))
+
+
+def test_show_and_why_say_the_same_also_of_jobs_that_take_no_turns(queue: Queue) -> None:
+    parent, held, backing_off, limit = queue.submit(), queue.submit(), queue.submit(), queue.submit()
+    child = queue.submit(after=[parent])
+    with queue.factory() as session:
+        set_held(session, held, True, actor="ada")
+        later = update(Job).where(Job.number == backing_off).values(not_before=func.now() + func.make_interval(0, 0, 1))
+        session.execute(later)
+        session.commit()
+    numbers = (child, held, backing_off, limit)
+    codes = [told(queue, number, Foresight()).code for number in numbers]
+    assert codes == ["after", "held", "backing_off", "no_worker"]
+    assert told(queue, child, Foresight()).sentence == f"starts after job {parent} (queued)"
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_lengths_of_jobs_that_wait_are_read_many_at_once(queue: Queue, pieces: int) -> None:
+    for _ in range(6):
+        queue.submit()
+    with queue.factory() as session:
+        jobs = queue_window(session)
+        lasts = Lasts(session, past_durations(session), jobs)
+        asked: list[str] = []
+        event.listen(queue.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        assert all(lasts[job.number].p50_seconds > 0 for job in jobs[::pieces])
+        assert 10**6 not in lasts
+    assert len(asked) == 2  # one for all of them, one for what is not there
+
+
+def test_a_pass_that_asks_for_lengths_reads_those_of_all_that_it_read(queue: Queue) -> None:
+    """Jobs that could run beside what is kept for a large one are asked how long they take."""
+    queue.running(queue.worker(cpus=4), resources=ONE | {"cpus": 2})
+    queue.submit(resources=ONE | {"cpus": 4}, priority="high")
+    assert queue.dispatch() == []
+    for cpus in (1, 1.1, 1.2, 1.3):
+        queue.submit(resources=ONE | {"cpus": cpus})
+    asked: list[str] = []
+    event.listen(queue.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    with queue.factory() as session:
+        assert dispatch(session, Means(estimator=Foresight().durations.estimates)).sent == ()
+        session.rollback()
+    assert len([statement for statement in asked if "latest_checkpoint_id LEFT JOIN attempts" in statement]) == 1
