@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from functools import partial
 from types import FrameType
 
@@ -26,6 +28,8 @@ from stoker.settings import Settings, load
 
 BACKLOG = 512
 GRACE_SECONDS = 5  # for requests that are being answered when the process is to end
+DATABASE_SECONDS = 60.0  # to wait for a database that starts at the same time, as a worker does
+PAUSE_SECONDS = 0.5  # between two looks for it
 
 log = Events("stoker.api")
 
@@ -33,11 +37,22 @@ log = Events("stoker.api")
 class Server(uvicorn.Server):
     """Ends the live streams when the process is to end; they would never end by themselves."""
 
+    refusal: StokerError | None = None  # why it ended by itself
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take note of SIGTERM or SIGINT."""
+        self._end_streams()
+        super().handle_exit(sig, frame)
+
+    def refuse(self, refusal: StokerError) -> None:
+        """End, for this reason."""
+        self.refusal = refusal
+        self._end_streams()
+        self.should_exit = True
+
+    def _end_streams(self) -> None:
         services: Services = self.config.app.state.services  # type: ignore[union-attr]
         services.feed.close()
-        super().handle_exit(sig, frame)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -55,26 +70,56 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def examine(settings: Settings) -> None:
-    """Look at the database before anything is served; where only this host reaches us, it may also come up later.
+    """Look at the database.
 
     Raises SettingInvalid: it refuses the password; OtherSchema; StackError: other hosts would reach us before there is
-    anybody who could sign in; Unavailable: it cannot say whether there is.
+    anybody who could sign in; Unavailable: it does not answer.
     """
     if settings.database_url is None:
         return
-    alone = _loopback(settings.api_host)
     engine = connect(settings.database_url, pool_size=1)
     try:
         with sessions(engine)() as session:
             refuse_other_schema(session)
-            if not alone and session.scalars(select(User.id).limit(1)).first() is None:
+            if not _loopback(settings.api_host) and session.scalars(select(User.id).limit(1)).first() is None:
                 raise StackError(f"there are no users yet: make one before the API listens on {settings.api_host}")
     except SQLAlchemyError as error:
         refused = refusal(error) if isinstance(error, DBAPIError) else None
-        if refused or not alone:
-            raise refused or Unavailable("the database (STOKER_DATABASE_URL)") from None
+        raise refused or Unavailable("the database (STOKER_DATABASE_URL)") from None
     finally:
         engine.dispose()
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether the database was found good before anything is served; where only this host reaches us, it may come yet.
+
+    Raises what ``examine`` raises.
+    """
+    try:
+        examine(settings)
+    except Unavailable:
+        if not _loopback(settings.api_host):
+            raise  # it cannot say whether there are users
+        return False
+    return True
+
+
+def _await_database(settings: Settings, server: Server) -> None:
+    """Look until the database was found good; end the server if it is not, or does not come."""
+    log.warning("database_awaited", setting="STOKER_DATABASE_URL", at_most_seconds=DATABASE_SECONDS)
+    until = time.monotonic() + DATABASE_SECONDS
+    while not server.should_exit:
+        try:
+            examine(settings)
+        except Unavailable as absent:
+            if time.monotonic() > until:
+                server.refuse(absent)
+        except StokerError as refused:
+            server.refuse(refused)
+        else:
+            log.info("database_found")
+            return
+        time.sleep(PAUSE_SECONDS)
 
 
 def _loopback(host: str) -> bool:
@@ -85,10 +130,10 @@ def _loopback(host: str) -> bool:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError, Unavailable."""
+    """Serve until SIGTERM or SIGINT. Raises SettingInvalid, StackError, OtherSchema, Unavailable: no database came."""
     if settings.database_url is None:
         raise SettingInvalid("STOKER_DATABASE_URL", "is not set", "name the database, or use `stoker up`")
-    examine(settings)
+    found = _is_there(settings)
     broker = app_from(settings)
     refuse_broker(broker)
     engine = connect(settings.database_url, pool_size=3, application="stoker dispatcher")
@@ -113,9 +158,14 @@ def serve(settings: Settings) -> None:
         courier.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: a collection in the middle of a pass need not look at all of it
-        Server(config).run(sockets=[bound])
+        server = Server(config)
+        if not found:
+            threading.Thread(target=_await_database, args=(settings, server), name="database", daemon=True).start()
+        server.run(sockets=[bound])
     courier.stop()
     engine.dispose()
+    if server.refusal:
+        raise server.refusal
 
 
 def _asked(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -18,6 +19,7 @@ from stoker.jobs import accounts
 from stoker.jobs.database import connect, sessions
 from stoker.settings import Settings
 from stoker.stack.postgres import Postgres
+from tests.api.test_process import events, start
 from tests.support.services import make_template, quick_postgres
 from tests.support.signals import signal_all
 from tests.support.waiting import wait_for
@@ -73,6 +75,68 @@ def test_an_outage_is_503_at_once_and_over_when_it_is_over(
 def _refused(client: TestClient, method: str, path: str) -> Response | None:
     answer = client.request(method, path, json=DIGITS if method == "POST" else None)
     return answer if answer.status_code == 503 else None
+
+
+def listening(log: Path) -> str:
+    """Where an API listens, once it does."""
+    return str(wait_for(lambda: events(log, "api_listening"), 30, "the API to listen")[0]["url"])
+
+
+def ready(url: str) -> int:
+    """The status of /readyz; 0 while nobody answers."""
+    try:
+        return httpx.get(f"{url}/readyz").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_an_api_that_starts_in_an_outage_says_so_and_serves_when_it_is_over(
+    own_postgres: Postgres, url: str, tmp_path: Path
+) -> None:
+    own_postgres.child.kill()
+    log = tmp_path / "api.log"
+    process = start(url, tmp_path, log)
+    try:
+        address = listening(log)
+        wait_for(lambda: ready(address) == 503, 30, "it to say that it is not ready")
+        assert events(log, "database_awaited")
+        own_postgres.restart()
+        wait_for(lambda: ready(address) == 200, 30, "it to be ready")
+        wait_for(lambda: events(log, "database_found"), 30, "it to have looked at the tables")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("came", "sentence"),
+    [
+        (False, "stoker api: the database (STOKER_DATABASE_URL) does not answer"),
+        (True, "stoker api: the database has no tables yet: run `stoker migrate`"),
+    ],
+)
+def test_an_api_whose_database_does_not_come_or_is_not_good_ends_in_one_line(
+    own_postgres: Postgres, tmp_path: Path, came: bool, sentence: str
+) -> None:
+    empty = own_postgres.create_database("empty")
+    own_postgres.child.kill()
+    patience = 60.0 if came else 0.0
+    module = "import sys; from stoker.api import __main__ as api"
+    code = f"{module}; api.DATABASE_SECONDS = {patience}; sys.exit(api.main())"
+    log = tmp_path / "api.log"
+    process = start(empty, tmp_path, log, code=code)
+    try:
+        listening(log)
+        if came:
+            own_postgres.restart()
+        assert process.wait(60) == 2
+    finally:
+        process.kill()
+        process.wait()
+    (said,) = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+    assert said.startswith(sentence)
 
 
 def test_a_database_that_hangs_costs_no_more_than_the_limit(

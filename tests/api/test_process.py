@@ -29,12 +29,14 @@ from tests.api.conftest import People
 from tests.support.waiting import wait_for
 
 
-def start(database_url: str, home: Path, log: Path, **settings: str) -> "subprocess.Popen[bytes]":
+def start(database_url: str, home: Path, log: Path, code: str = "", **settings: str) -> "subprocess.Popen[bytes]":
+    """Start the API, or this code of Python in its place."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     environ |= {"STOKER_DATABASE_URL": database_url, "STOKER_HOME": str(home)}
     environ["STOKER_BROKER_URL"] = f"redis+socket://{home}/none.sock"  # nobody is there; nothing here needs it
     with log.open("wb") as file:
-        return subprocess.Popen([sys.executable, "-m", "stoker.api"], env=environ | settings, stderr=file)
+        what = ["-c", code] if code else ["-m", "stoker.api"]
+        return subprocess.Popen([sys.executable, *what], env=environ | settings, stderr=file)
 
 
 def events(log: Path, name: str) -> list[dict[str, Any]]:
