@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stoker.errors import InvalidInput
 from stoker.jobs.datasets import Summary
+from stoker.quoting import quoted
 from stoker.training import archives
 from stoker.training.failure import TrainingFailed
 from stoker.training.layout import TEST_EVERY, Layout
@@ -59,10 +60,12 @@ def _counted(kind: str, names: list[str], images: list[str]) -> Summary:
 def _checked(kind: str, train: Counter[str], test: Counter[str]) -> Summary:
     classes = sorted(train)
     if len(classes) < 2:
-        found = f"only one class, {classes[0]!r}," if classes else "no image in a class folder"
+        found = f"only one class, {quoted(classes[0])}," if classes else "no image in a class folder"
         raise InvalidInput("archive", f"{found} to train on", "send images of two or more classes")
     if not test:
         raise InvalidInput("archive", "no test images", "add test/CLASS/…, or send five images or more of each class")
     if untrained := sorted(set(test) - set(train)):
-        raise InvalidInput("archive", f"no training images of class {untrained[0]!r}", "add some, or remove its tests")
+        raise InvalidInput(
+            "archive", f"no training images of class {quoted(untrained[0])}", "add some, or remove its tests"
+        )
     return Summary(kind, classes, train.total(), test.total())

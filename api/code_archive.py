@@ -11,9 +11,10 @@ from pydantic import Field
 
 from stoker.errors import InvalidInput, TooLarge
 from stoker.jobs.code_files import GIT_FIELD, GIT_LIMIT_BYTES, MAX_FILES, CodeFile, check_paths, digest, mode_of
-from stoker.jobs.documents import parse_json, shown, validate
+from stoker.jobs.documents import parse_json, validate
 from stoker.jobs.plaintar import BLOCK, END, header, padding
 from stoker.jobs.spec_code import Git
+from stoker.quoting import quoted, shown
 
 HEADERS_LIMIT_BYTES = 64 * 10**6  # of long names and tables, over the whole archive: they are read into memory
 HEADER_LIMIT_BYTES = 2 * GIT_LIMIT_BYTES  # of one of them
@@ -110,11 +111,11 @@ def _read(path: Path, file: BinaryIO, limit_bytes: int) -> Archive:
 
 def _check_kind(info: tarfile.TarInfo) -> None:
     if info.issym() or info.islnk():
-        raise InvalidInput("code", f"{shown(info.name)!r} is a link", "send the file it stands for")
+        raise InvalidInput("code", f"{quoted(info.name)} is a link", "send the file it stands for")
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
-        raise InvalidInput("code", f"{shown(info.name)!r} is no plain file", "send plain files alone")
+        raise InvalidInput("code", f"{quoted(info.name)} is no plain file", "send plain files alone")
     if info.size < 0:
-        raise InvalidInput("code", f"{shown(info.name)!r} has a size below 0", "send it again")
+        raise InvalidInput("code", f"{quoted(info.name)} has a size below 0", "send it again")
 
 
 def _sha256(contents: BinaryIO, info: tarfile.TarInfo) -> str:
@@ -123,7 +124,7 @@ def _sha256(contents: BinaryIO, info: tarfile.TarInfo) -> str:
         found.update(piece)
         size += len(piece)
     if size != info.size:
-        raise InvalidInput("code", f"the tar ends inside {shown(info.name)!r}", "send it again")
+        raise InvalidInput("code", f"the tar ends inside {quoted(info.name)}", "send it again")
     return found.hexdigest()
 
 

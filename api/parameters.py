@@ -9,7 +9,8 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BeforeValidator
 
 from stoker.errors import InvalidInput, NotFound
-from stoker.jobs.documents import DocumentInvalid, shown, unusable_character
+from stoker.jobs.documents import DocumentInvalid, unusable_character
+from stoker.quoting import shown
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 

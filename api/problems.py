@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.errors import InvalidInput, JobNotFound, NotFound, StokerError, Unavailable
-from stoker.jobs.documents import DocumentInvalid, shown
+from stoker.jobs.documents import DocumentInvalid
 from stoker.log import Events
+from stoker.quoting import quoted, shown
 
 MEDIA_TYPE = "application/problem+json"
 PREFIX = "/api/v1"
@@ -115,7 +116,7 @@ async def _parameter_error(_: Request, error: Exception) -> Response:
             found.append(InvalidInput(name, "is missing", "add it"))
         else:
             message = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            found.append(InvalidInput(name, f"{shown(str(one['input']))!r} is not accepted", message))
+            found.append(InvalidInput(name, f"{quoted(str(one['input']))} is not accepted", message))
     return of_error(DocumentInvalid(found))
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from stoker.client.errors import NoServer
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 from stoker.settings import Settings
 
 
@@ -39,9 +40,9 @@ def checked_url(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for a port that is no number
     except ValueError as error:
-        raise InvalidInput("url", f"{url!r:.100} is not an address: {error}", "write http://host:port") from None
+        raise InvalidInput("url", f"{quoted(url, 100)} is not an address: {error}", "write http://host:port") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-        raise InvalidInput("url", f"{url!r:.100} is not an address", "write http://host:port")
+        raise InvalidInput("url", f"{quoted(url, 100)} is not an address", "write http://host:port")
     return url.rstrip("/")
 
 

@@ -7,6 +7,7 @@ from stoker.client.client import Client
 from stoker.client.commands_admin import listed, tell
 from stoker.client.screen import as_json, percent, print_json, print_table, say
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 
 _pool = click.option("--pool", default="default", show_default=True)
 
@@ -73,7 +74,7 @@ def _limit(option: str, text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise InvalidInput(option, f"{text!r:.40} is not a number", 'give a number, or "none"') from None
+        raise InvalidInput(option, f"{quoted(text, 40)} is not a number", 'give a number, or "none"') from None
 
 
 def _words(made: Item) -> str:

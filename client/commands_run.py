@@ -14,6 +14,7 @@ from stoker.client.screen import amount, say, upload_bar
 from stoker.client.specfile import assign
 from stoker.client.submitting import JOB_PATHS, Function, Way, decorated, job_options, send, submit_options, take
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 from stoker.settings import load
 
 OWN_PATHS = {"datasets": "datasets", "secrets": "secrets", "requirements": "requirements"}
@@ -88,7 +89,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidInput("--env", f"{text!r:.80} is no assignment", "write --env NAME=VALUE")
+        raise InvalidInput("--env", f"{quoted(text, 80)} is no assignment", "write --env NAME=VALUE")
     return name, value
 
 

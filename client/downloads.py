@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from stoker.client.transport import Transport
 from stoker.errors import DataDamaged, InvalidInput
-from stoker.jobs.documents import shown
 from stoker.jobs.spec_fields import inner_path
+from stoker.quoting import quoted
 
 
 def fetch(transport: Transport, address: str, target: Path, sha256: str | None = None) -> Path:
@@ -49,7 +49,7 @@ def _fetch_output(transport: Transport, number: int, item: dict[str, Any], folde
     root, path = folder.resolve(), str(item["path"])
     target = root / path
     if not target.parent.resolve().is_relative_to(root):
-        raise InvalidInput("path", f"'{shown(path)}' would be written through a link", "choose another folder with -o")
+        raise InvalidInput("path", f"{quoted(path)} would be written through a link", "choose another folder with -o")
     target.parent.mkdir(parents=True, exist_ok=True)
     if not (target.is_file() and not target.is_symlink() and _sha256(target) == item["sha256"]):
         fetch(transport, f"/jobs/{number}/outputs/{quote(path, safe='/')}", target, item["sha256"])

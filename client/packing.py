@@ -15,8 +15,8 @@ from stoker.client import repository
 from stoker.client.uploads import Progress, file_pieces
 from stoker.errors import InvalidInput
 from stoker.jobs.code_files import CodeFile, check_paths, digest, in_order, mode_of
-from stoker.jobs.documents import shown
 from stoker.jobs.plaintar import END, header, padding, size_of
+from stoker.quoting import shown
 
 IGNORED = ".stokerignore"
 LEFT_OUT = frozenset({".git", "__pycache__"})  # folders, where git does not say what belongs to the code

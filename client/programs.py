@@ -7,8 +7,8 @@ from pathlib import Path
 from stoker.client.packing import Packed
 from stoker.errors import InvalidInput
 from stoker.jobs.code_files import EXECUTABLE
-from stoker.jobs.documents import shown
 from stoker.jobs.spec_code import PYTHONS
+from stoker.quoting import shown
 
 NOTEBOOK_LIMIT_BYTES = 100 * 10**6
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColu
 from rich.table import Table
 from rich.text import Text
 
-from stoker.jobs.documents import unprintable_character
+from stoker.quoting import unprintable_character
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

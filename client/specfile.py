@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 
 LIMIT_BYTES = 1_000_000
 
@@ -90,12 +91,12 @@ def assign(fields: dict[str, Any], assignments: tuple[str, ...]) -> None:
         path, equals, value = text.partition("=")
         *parents, last = path.split(".")
         if not equals or not all([*parents, last]):
-            raise InvalidInput("--set", f"{text!r:.80} is no assignment", "write --set optimizer.lr=0.01")
+            raise InvalidInput("--set", f"{quoted(text, 80)} is no assignment", "write --set optimizer.lr=0.01")
         place = fields
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise InvalidInput("--set", f"{parent} of {path!r:.80} is a value", "set the value itself")
+                raise InvalidInput("--set", f"{parent} of {quoted(path, 80)} is a value", "set the value itself")
         place[last] = _value(value)
 
 

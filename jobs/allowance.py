@@ -8,6 +8,7 @@ from typing import Literal
 
 from stoker.errors import InvalidInput, SettingInvalid
 from stoker.jobs.recipients import FIELD, Mailbox, Recipient, Webhook, mailbox
+from stoker.quoting import quoted
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -53,7 +54,7 @@ class Allowance:
                 continue
             found = _ENTRY.fullmatch(entry)
             if found is None:
-                raise SettingInvalid(SETTING, f"{entry[:80]!r} is not understood", _HOW)
+                raise SettingInvalid(SETTING, f"{quoted(entry, 80)} is not understood", _HOW)
             port = int(found["port"]) if found["port"] else None
             network = _network(found["host"])
             if network is not None:
@@ -124,7 +125,7 @@ def _domain(entry: str) -> str:
     try:
         return mailbox(f"anybody{entry}").domain
     except InvalidInput:
-        raise SettingInvalid(SETTING, f"{entry[:80]!r} is no mail domain", _HOW) from None
+        raise SettingInvalid(SETTING, f"{quoted(entry, 80)} is no mail domain", _HOW) from None
 
 
 def _network(text: str) -> Network | None:
@@ -133,7 +134,7 @@ def _network(text: str) -> Network | None:
         return ipaddress.ip_network(text.replace("[", "").replace("]", ""))
     except ValueError:
         if "/" in text or text.startswith("[") or text.rpartition(".")[2].isdigit():
-            raise SettingInvalid(SETTING, f"{text[:80]!r} is no network", "write it like 10.1.0.0/16") from None
+            raise SettingInvalid(SETTING, f"{quoted(text, 80)} is no network", "write it like 10.1.0.0/16") from None
         return None
 
 

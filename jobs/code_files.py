@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from stoker.errors import InvalidInput
 from stoker.jobs.spec_fields import inner_path
+from stoker.quoting import quoted
 
 MAX_FILES = 50_000
 EXECUTABLE, PLAIN = 0o755, 0o644
@@ -66,11 +67,11 @@ def check_paths(paths: Sequence[str]) -> None:
         except InvalidInput as error:
             raise InvalidInput("code", error.problem, error.fix) from None
         if path in known:
-            raise InvalidInput("code", f"the name {path!r} occurs twice", "send each file once")
+            raise InvalidInput("code", f"the name {quoted(path)} occurs twice", "send each file once")
         known.add(path)
     for path in paths:
         folder = path.rpartition("/")[0]
         while folder:
             if folder in known:
-                raise InvalidInput("code", f"{folder!r} is a file and a folder", "send it as one of them")
+                raise InvalidInput("code", f"{quoted(folder)} is a file and a folder", "send it as one of them")
             folder = folder.rpartition("/")[0]

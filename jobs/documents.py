@@ -3,13 +3,14 @@
 import difflib
 import json
 import math
-import unicodedata
 from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted, shown
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**63 - 1
@@ -50,7 +51,7 @@ def parse_json(body: bytes) -> Any:
         raise InvalidInput("body", "is empty", "send a JSON document")
     try:
         document = json.loads(
-            text, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_number, object_pairs_hook=_object
+            text, parse_constant=_constant, parse_int=_integer, parse_float=_number, object_pairs_hook=_object
         )
     except json.JSONDecodeError as error:
         raise InvalidInput("body", f"is not JSON: {error.msg} at character {error.pos}", "send one document") from None
@@ -60,22 +61,28 @@ def parse_json(body: bytes) -> Any:
     return document
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidInput("body", f"{name} is not a JSON number", "use a finite number")
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """Stands in a document for a number that cannot be accepted, until it is known in which field that is."""
+
+    problem: str
+    fix: str = "use a smaller number"
 
 
-def _integer(digits: str) -> int:
+def _constant(name: str) -> _Unfit:
+    return _Unfit(f"{name} is not a JSON number", "use a finite number")
+
+
+def _integer(digits: str) -> int | _Unfit:
     if len(digits) > 20 or abs(value := int(digits)) > MAX_INTEGER:
-        shown = digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} digits)"
-        raise InvalidInput("body", f"the integer {shown} does not fit in 64 bits", "use a smaller number")
+        short = digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} digits)"
+        return _Unfit(f"the integer {short} does not fit in 64 bits")
     return value
 
 
-def _number(digits: str) -> float:
+def _number(digits: str) -> float | _Unfit:
     value = float(digits)
-    if not math.isfinite(value):
-        raise InvalidInput("body", f"the number {digits[:24]} is not finite", "use a smaller number")
-    return value
+    return value if math.isfinite(value) else _Unfit(f"the number {shown(digits, 24)} is not finite")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,7 +107,12 @@ def check(document: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidInput(path or "body", f"{value} is not a finite number", "use a finite number")
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
-            raise InvalidInput(path or "body", "the integer does not fit in 64 bits", "use a smaller number")
+            short = (
+                quoted(value) if value.bit_length() < 400 else f"of {value.bit_length():,} bits"
+            )  # slow to write out
+            raise InvalidInput(path or "body", f"the integer {short} does not fit in 64 bits", "use a smaller number")
+        if isinstance(value, _Unfit):
+            raise InvalidInput(path or "body", value.problem, value.fix)
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, int]]:
@@ -122,20 +134,6 @@ def unusable_character(text: str) -> str | None:
         if character == "\0" or "\ud800" <= character <= "\udfff":
             return f"U+{ord(character):04X}"
     return None
-
-
-def unprintable_character(text: str) -> str | None:
-    """Name the first character that would not be seen, or would change how its neighbours are shown."""
-    for character in text:
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
-            return f"U+{ord(character):04X}"
-    return None
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """Make a piece of a user's text fit for an error message: escaped and short."""
-    text = text if len(text) <= limit else text[:limit] + "…"
-    return "".join(c if not unprintable_character(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def validate(model: type[Model], document: Any) -> Model:
@@ -160,10 +158,11 @@ def _problem(model: type[BaseModel], item: Any) -> InvalidInput:
     if item["type"] == "missing":
         return InvalidInput(path, "is missing", "add it")
     if item["type"] == "value_error" and isinstance(cause := item["ctx"]["error"], InvalidInput):
-        return InvalidInput(path if item["loc"] else cause.field, cause.problem, cause.fix)
+        inside = not item["loc"] or cause.field.startswith(f"{path}.")  # a check of the whole section names the field
+        return InvalidInput(cause.field if inside else path, cause.problem, cause.fix)
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message[0].lower() + message[1:]
-    return InvalidInput(path, f"{shown(json.dumps(value, default=str))} is not accepted", message)
+    return InvalidInput(path, f"{quoted(value)} is not accepted", message)
 
 
 def _near(model: type[BaseModel], location: tuple[str | int, ...]) -> str:

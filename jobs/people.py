@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from stoker.errors import Conflict, InvalidInput, NotFound
 from stoker.jobs.accounts import Caller
-from stoker.jobs.documents import shown
 from stoker.jobs.models import Team, TeamQuota, User
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.recipients import mailbox
+from stoker.quoting import quoted, shown
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)  # one way to write each: no two look alike
 LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
@@ -68,7 +68,7 @@ def checked_name(field: str, name: str) -> str:
     """A name for a team or a user; raises InvalidInput."""
     if not NAME.fullmatch(name):
         fix = "use a-z 0-9 . _ @ -, at most 64, a letter or digit first"
-        raise InvalidInput(field, f"{shown(name)!r} is not a name", fix)
+        raise InvalidInput(field, f"{quoted(name)} is not a name", fix)
     return name
 
 

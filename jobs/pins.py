@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from stoker.errors import InvalidInput
 from stoker.jobs.models import CodeSnapshot, Dataset, Secret
 from stoker.jobs.spec import JobSpec
+from stoker.quoting import quoted
 from stoker.training.config import BUILTIN_DATASETS
 
 
@@ -48,7 +49,9 @@ def _datasets(session: Session, team_id: int, place: str, names: Iterable[str]) 
     for name in wanted:
         if name not in found:
             known = [*BUILTIN_DATASETS, *session.scalars(mine.with_only_columns(Dataset.name))]
-            raise InvalidInput(place, f"no data set {name!r}", f"nearest: {_near(name, known)}; or upload it first")
+            raise InvalidInput(
+                place, f"no data set {quoted(name)}", f"nearest: {_near(name, known)}; or upload it first"
+            )
     return found
 
 

@@ -7,10 +7,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from stoker.errors import NotFound
-from stoker.jobs.documents import shown
 from stoker.jobs.models import Pool, Worker
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
+from stoker.quoting import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from stoker.errors import DataDamaged, InvalidInput, NotFound
 from stoker.jobs.blobs import read_range
 from stoker.jobs.models import Predictions, Sprite
 from stoker.jobs.pages import cursor, position
+from stoker.quoting import quoted
 
 _ROW = struct.Struct("<HHf")  # label, predicted, probability of the predicted class
 
@@ -126,7 +127,7 @@ def _class(classes: list[str], field: str, name: str | None) -> int | None:
         return None
     if name not in classes:
         near = difflib.get_close_matches(name[:100], classes, n=3) or classes[:12]
-        raise InvalidInput(field, f"{name[:60]!r} is not a class of this job", f"nearest: {', '.join(near)}")
+        raise InvalidInput(field, f"{quoted(name)} is not a class of this job", f"nearest: {', '.join(near)}")
     return classes.index(name)
 
 

@@ -3,6 +3,7 @@
 import re
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -23,7 +24,8 @@ def parse_bytes(field: str, value: object) -> int:
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) and match[2].upper() in _BYTES:
         amount = float(match[1]) * _BYTES[match[2].upper()]
     if amount is None or not 0 < amount <= 2**50:
-        raise InvalidInput(field, f"{value!r:.60} is not an amount of memory", 'write it like "4GB" or "512MiB"')
+        how = 'write it like "4GB" or "512MiB", up to 1024TiB'
+        raise InvalidInput(field, f"{quoted(value)} is not an amount of memory", how)
     return round(amount)
 
 
@@ -38,7 +40,7 @@ def parse_seconds(field: str, value: object) -> float:
     elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         amount = float(match[1]) * _SECONDS[match[2]]
     if amount is None or not 0 < amount <= 365 * 86400:
-        raise InvalidInput(field, f"{value!r:.60} is not a duration up to 365 days", 'write it like "2h" or "90s"')
+        raise InvalidInput(field, f"{quoted(value)} is not a duration up to 365 days", 'write it like "2h" or "90s"')
     return float(amount)
 
 
@@ -49,5 +51,5 @@ def parse_every(field: str, value: object) -> tuple[int, str]:
     """
     match = _EVERY.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match or int(match[1]) == 0:
-        raise InvalidInput(field, f"{value!r:.60} is not an interval", 'write it like "1 epoch" or "500 steps"')
+        raise InvalidInput(field, f"{quoted(value)} is not an interval", 'write it like "1 epoch" or "500 steps"')
     return int(match[1]), "epochs" if match[2].startswith("epoch") else "steps"

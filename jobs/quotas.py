@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 from stoker.errors import InvalidInput, NotFound
 from stoker.jobs.accounts import Caller
 from stoker.jobs.capacity import known_fleet
-from stoker.jobs.documents import shown
 from stoker.jobs.models import Team, TeamQuota
 from stoker.jobs.moves import add_event, notify
 from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.people import find_team, in_team
 from stoker.jobs.pools import lock_pool
+from stoker.quoting import shown
 
 MOST = 10**6  # GPUs or CPUs
 FIELDS = ("gpus", "cpus", "gpus_limit", "cpus_limit")

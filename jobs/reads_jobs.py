@@ -19,6 +19,7 @@ from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.prospects import Foresight
 from stoker.jobs.spec import PRIORITIES
 from stoker.jobs.visibility import visible
+from stoker.quoting import quoted
 
 _PRIORITY_NAMES = {level: name for name, level in PRIORITIES.items()}
 _STARTED = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED})
@@ -163,7 +164,7 @@ def _filtered(
     statement: Select[Job, str, str, Attempt, str, int, float | None], filters: Filters
 ) -> Select[Job, str, str, Attempt, str, int, float | None]:
     if unknown := set(filters.states) - set(State):
-        raise InvalidInput("state", f"{min(unknown)[:40]!r} is not known", f"known: {', '.join(State)}")
+        raise InvalidInput("state", f"{quoted(min(unknown), 40)} is not known", f"known: {', '.join(State)}")
     if filters.states:
         statement = statement.where(Job.state.in_(filters.states))
     if filters.owner is not None:

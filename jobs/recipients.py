@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from stoker.errors import InvalidInput
-from stoker.jobs.documents import shown
+from stoker.quoting import quoted, shown
 
 FIELD = "notify"
 MOST_CHARACTERS = 1000
@@ -65,7 +65,7 @@ def recipient(text: str) -> Recipient:
     Raises InvalidInput.
     """
     if len(text) > MOST_CHARACTERS or not _PLAIN.fullmatch(text):
-        raise InvalidInput(FIELD, f"{shown(text)!r} is neither", f"write a URL or an address, {_HOW}")
+        raise InvalidInput(FIELD, f"{quoted(text)} is neither", f"write a URL or an address, {_HOW}")
     return _webhook(text) if "://" in text else mailbox(text)
 
 
@@ -79,7 +79,7 @@ def mailbox(text: str, field: str = FIELD) -> Mailbox:
     plain = _LOCAL.fullmatch(local) and len(local) <= 64 and _DOMAIN.fullmatch(domain)
     if not at or not plain or len(text) > MOST_MAIL_CHARACTERS:
         raise InvalidInput(
-            field, f"{shown(text)!r} is no mail address", "write name@domain, of letters, digits, . _ + -"
+            field, f"{quoted(text)} is no mail address", "write name@domain, of letters, digits, . _ + -"
         )
     return Mailbox(local, domain)
 
@@ -98,9 +98,9 @@ def _webhook(text: str) -> Webhook:
         raise InvalidInput(FIELD, "the URL holds a # or a backslash", "leave it out")
     host = (parts.hostname or "").rstrip(".")
     if not (_HOST.fullmatch(host) or _is(ipaddress.IPv6Address, host)) or len(host) > 253 or port == 0:
-        raise InvalidInput(FIELD, f"{shown(host)!r} is no host", "write a name in ASCII (xn--…) or an address")
+        raise InvalidInput(FIELD, f"{quoted(host)} is no host", "write a name in ASCII (xn--…) or an address")
     if ":" not in host and _NUMBER.fullmatch(host.rpartition(".")[2]) and not _is(ipaddress.IPv4Address, host):
-        raise InvalidInput(FIELD, f"{host!r} is an odd way to write an address", "write it as four numbers")
+        raise InvalidInput(FIELD, f"{quoted(host)} is an odd way to write an address", "write it as four numbers")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Webhook(parts.scheme == "https", host, port or USUAL_PORTS[parts.scheme], target)
 

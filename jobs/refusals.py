@@ -10,11 +10,16 @@ from stoker.jobs.allowance import Allowance
 from stoker.jobs.capacity import known_fleet
 from stoker.jobs.fit import Demand, Node, devices_for, fits, kinds_of
 from stoker.jobs.models import Pool, Team, TeamQuota
+from stoker.jobs.reasons import Reason
 from stoker.jobs.recipients import Mailbox, recipient
 from stoker.jobs.shares import NO_QUOTA, Quota, counted
 from stoker.jobs.spec import JobSpec
 from stoker.jobs.waits import never
 from stoker.jobs.window import demand_of
+
+# a reason's code -> the field that asks for too much; of `gpu_type` the number, where no type was asked for
+FIELDS = {name: name for name in ("gpus", "cpus", "memory", "gpu_memory")}
+FIELDS |= {"no_gpu": "device", "fractions": "gpus", "gpu_type": "gpus"}
 
 
 def refuse_unrunnable(session: Session, spec: JobSpec, team_id: int) -> None:
@@ -29,8 +34,14 @@ def refuse_unrunnable(session: Session, spec: JobSpec, team_id: int) -> None:
         raise Unrunnable("resources.gpus", f"{share} of a GPU: no pool allows parts of one", "ask for a whole GPU")
     kinds = kinds_of(known_fleet(session))
     if (reason := never(demand, kinds)) is not None:
-        raise Unrunnable("resources", f"no worker could ever run this: {reason.sentence}", "ask for less")
+        raise Unrunnable(_field(reason, demand), f"no worker could ever run this: {reason.sentence}", "ask for less")
     _refuse_above_limits(session, demand, kinds, team_id)
+
+
+def _field(reason: Reason, demand: Demand) -> str:
+    """The field of a spec for which a reason stands."""
+    fields = FIELDS | {"gpu_type": "gpu_type"} if demand.gpu_types else FIELDS
+    return f"resources.{fields[reason.code]}" if reason.code in fields else "resources"
 
 
 def refuse_network(asked: str, allowed: str) -> None:
@@ -65,6 +76,7 @@ def _refuse_above_limits(session: Session, demand: Demand, kinds: Iterable[Node]
             most.append((limit, device, pool))
     if most:
         limit, device, pool = max(most)
-        unit, asked = ("GPUs" if device == "gpu" else "CPUs"), counted(demand, device) / 1000
+        unit, field = ("GPUs", "gpus") if device == "gpu" else ("CPUs", "cpus")
+        asked = counted(demand, device) / 1000
         problem = f"needs {asked:g} {unit}; team {rows[0][1]} may use {limit / 1000:g} at once in the pool {pool}"
-        raise Unrunnable("resources", problem, "ask for less, or have the limit raised: `stoker quota`")
+        raise Unrunnable(f"resources.{field}", problem, "ask for less, or have the limit raised: `stoker quota`")

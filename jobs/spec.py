@@ -5,7 +5,7 @@ Defaults are those of the tutorial. A spec that was accepted is stored whole, wi
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stoker.errors import InvalidInput
 from stoker.jobs.documents import Strict, validate
@@ -14,33 +14,57 @@ from stoker.jobs.recipients import RecipientText
 from stoker.jobs.spec_code import Environment, Notebook, Script, Variable, default_name
 from stoker.jobs.spec_fields import Bytes, DatasetName, Name, Seconds, Tag, printable, refuse_repeated
 from stoker.jobs.spec_train import Train
+from stoker.quoting import quoted
 from stoker.training import config as training
 
 PRIORITIES = {"low": 0, "normal": 1, "high": 2, "urgent": 3}
+MOST_GPUS, MOST_CPUS = 1024, 4096
 SECTIONS = ("train", "script", "notebook")  # one for each kind
 OWN_CODE = ("environment", "datasets", "secrets")  # what only a script or a notebook has
 
 
 class Resources(Strict):
-    """What one attempt holds while it runs. On a CPU, gpus, gpu_memory and gpu_type do not apply."""
+    """What one attempt holds while it runs. Where `auto` becomes a CPU, gpus, gpu_memory and gpu_type do not apply."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    gpus: Annotated[float, Field(gt=0, le=1024)] = 1
+    gpus: float = 1
     gpu_memory: Bytes | None = None
     gpu_type: Annotated[str, printable("gpu_type", 100)] | None = None
-    cpus: Annotated[float, Field(gt=0, le=4096)] = 1
+    cpus: float = 1
     memory: Bytes = 2 * 10**9
 
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_part(cls, gpus: float) -> float:
+        whole, part = gpus == int(gpus) and 1 <= gpus <= MOST_GPUS, 0.001 <= gpus <= 0.999
+        if not whole and not part:
+            how = f"ask for a whole number up to {MOST_GPUS}, or for a part of one: 0.001 to 0.999"
+            none = "; for a job without a GPU set resources.device: cpu" if gpus == 0 else ""
+            raise InvalidInput("resources.gpus", f"{gpus:.15g} GPUs cannot be given", how + none)
+        return gpus
+
+    @field_validator("cpus")
+    @classmethod
+    def _some(cls, cpus: float) -> float:
+        if not 0.001 <= cpus <= MOST_CPUS:
+            raise InvalidInput("resources.cpus", f"{cpus:.15g} CPUs cannot be given", f"ask for 0.001 to {MOST_CPUS}")
+        return cpus
+
     @model_validator(mode="after")
-    def _countable(self) -> "Resources":
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise InvalidInput(
-                "resources.gpus", f"{self.gpus:g} is neither", "ask for a whole number, or a part of one GPU"
-            )
-        if round(self.gpus * 1000) < 1 or (self.gpus < 1 and round(self.gpus * 1000) == 1000):
-            raise InvalidInput("resources.gpus", f"{self.gpus:g} is out of range", "ask for 0.001 to 0.999, or for 1")
-        if round(self.cpus * 1000) < 1:
-            raise InvalidInput("resources.cpus", f"{self.cpus} is too little", "ask for at least 0.001")
+    def _agrees(self) -> "Resources":
+        """On a CPU there is no GPU of which anything could be asked; a default, written out or not, asks nothing."""
+        asked = {
+            "gpus": f"{self.gpus:g}" if self.gpus != 1 else None,
+            "gpu_memory": self.gpu_memory and f"{self.gpu_memory / 1e9:g}GB",
+            "gpu_type": self.gpu_type and quoted(self.gpu_type),
+        }
+        for field, value in asked.items():
+            if self.device == "cpu" and value is not None:
+                raise InvalidInput(
+                    f"resources.{field}",
+                    f"is {value}, but resources.device is cpu",
+                    f"remove resources.{field}, or set resources.device: gpu, or auto to let Stoker choose",
+                )
         return self
 
 

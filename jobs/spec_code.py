@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from stoker.errors import InvalidInput
-from stoker.jobs.documents import Strict, shown, unprintable_character
+from stoker.jobs.documents import Strict
 from stoker.jobs.spec_fields import InnerPath, printable
+from stoker.quoting import quoted, unprintable_character
 
 CODE = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
@@ -25,7 +26,7 @@ def code_digest(value: str) -> str:
     """Check the digest of code that was stored; raises InvalidInput with the field `code`."""
     if not CODE.fullmatch(value):
         raise InvalidInput(
-            "code", f"{shown(value)!r} is not a digest", "write sha256: and 64 hexadecimal digits in lower case"
+            "code", f"{quoted(value)} is not a digest", "write sha256: and 64 hexadecimal digits in lower case"
         )
     return value
 
@@ -33,7 +34,7 @@ def code_digest(value: str) -> str:
 def variable_name(value: str) -> str:
     """Check the name of an environment variable that a job may set; raises InvalidInput with the field `variable`."""
     if not VARIABLE.fullmatch(value):
-        raise InvalidInput("variable", f"{shown(value)!r} is not a name", "use A-Z 0-9 _, at most 100, no digit first")
+        raise InvalidInput("variable", f"{quoted(value)} is not a name", "use A-Z 0-9 _, at most 100, no digit first")
     if value in RESERVED or value.startswith(RESERVED_STARTS):
         raise InvalidInput("variable", f"{value} is reserved", f"Stoker sets it, and all of {_reserved()}; rename it")
     return value
@@ -89,7 +90,7 @@ class Notebook(OwnCode):
     def _notebook(cls, path: str) -> str:
         if not path.endswith(".ipynb"):
             near = "run a script with kind: script" if path.endswith(".py") else "name a file that ends with .ipynb"
-            raise InvalidInput("notebook.path", f"{shown(path)!r} is not a notebook", near)
+            raise InvalidInput("notebook.path", f"{quoted(path)} is not a notebook", near)
         return path
 
     @field_validator("parameters")
@@ -98,7 +99,7 @@ class Notebook(OwnCode):
         for name in parameters:
             if not name.isidentifier() or keyword.iskeyword(name):
                 raise InvalidInput(
-                    "notebook.parameters", f"{shown(name)!r} cannot be a variable of Python", "rename the parameter"
+                    "notebook.parameters", f"{quoted(name)} cannot be a variable of Python", "rename the parameter"
                 )
         return parameters
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from stoker.errors import InvalidInput
-from stoker.jobs.documents import shown, unprintable_character
 from stoker.jobs.quantities import parse_bytes, parse_seconds
+from stoker.quoting import quoted, unprintable_character
 
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MAX_PATH = 1000  # characters
@@ -37,7 +37,7 @@ def choice(field: str, known: tuple[str, ...]) -> AfterValidator:
             near = difflib.get_close_matches(value[:100], known, n=3)
             raise InvalidInput(
                 field,
-                f"{shown(value)!r} is not known",
+                f"{quoted(value)} is not known",
                 f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known[:12])}",
             )
         return value
@@ -52,7 +52,7 @@ def dataset_name(value: str) -> str:
     """
     if not DATASET_NAME.fullmatch(value):
         raise InvalidInput(
-            "dataset", f"{shown(value)!r} is not a name", "use a-z 0-9 . _ -, at most 100, a letter or digit first"
+            "dataset", f"{quoted(value)} is not a name", "use a-z 0-9 . _ -, at most 100, a letter or digit first"
         )
     return value
 
@@ -63,16 +63,16 @@ def inner_path(value: str) -> str:
     Raises InvalidInput with the field `path`.
     """
     if bad := unprintable_character(value):
-        raise InvalidInput("path", f"'{shown(value)}' holds the unprintable character {bad}", "rename the file")
+        raise InvalidInput("path", f"{quoted(value)} holds the unprintable character {bad}", "rename the file")
     if len(value) > MAX_PATH:
-        raise InvalidInput("path", f"'{shown(value)}' has {len(value)} characters", f"use at most {MAX_PATH}")
+        raise InvalidInput("path", f"{quoted(value)} has {len(value)} characters", f"use at most {MAX_PATH}")
     parts = value.split("/")
     if value.startswith("/") or ".." in parts:
-        raise InvalidInput("path", f"'{shown(value)}' leads out of the folder", "give a path relative to the folder")
+        raise InvalidInput("path", f"{quoted(value)} leads out of the folder", "give a path relative to the folder")
     if not value or "" in parts or "." in parts:
-        raise InvalidInput("path", f"'{shown(value)}' is not a plain path", "write it like folder/file.py")
+        raise InvalidInput("path", f"{quoted(value)} is not a plain path", "write it like folder/file.py")
     if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
-        raise InvalidInput("path", f"a part of '{shown(value)}' is longer than {MAX_PART_BYTES} bytes", "shorten it")
+        raise InvalidInput("path", f"a part of {quoted(value)} is longer than {MAX_PART_BYTES} bytes", "shorten it")
     return value
 
 

@@ -11,6 +11,7 @@ from stoker.jobs.models import Checkpoint, Job
 from stoker.jobs.moves import REQUEST, SHOW, add_event, apply, lock_job, lock_live, notify
 from stoker.jobs.records import best_checkpoints
 from stoker.jobs.resuming import usable
+from stoker.quoting import quoted
 
 ORIGINS = ("latest", "best", "scratch")
 
@@ -62,7 +63,7 @@ def retry(session: Session, number: int, *, actor: str, origin: str = "latest") 
     Raises JobNotFound, MoveRefused, ParentFailed, InvalidInput.
     """
     if origin not in ORIGINS:
-        raise InvalidInput("from", f"{origin!r:.60} is not known", f"known: {', '.join(ORIGINS)}")
+        raise InvalidInput("from", f"{quoted(origin)} is not known", f"known: {', '.join(ORIGINS)}")
     lock_job(session, number)
     if failed := dependencies.failed_parents(session, number):
         raise ParentFailed(f"job {failed[0]}, which it comes after, did not succeed: retry that first")

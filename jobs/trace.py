@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stoker.errors import InvalidInput
 from stoker.jobs.fit import WHOLE, Demand, Node, Unit
+from stoker.quoting import quoted
 
 NODE_COLUMNS = ("cpu_milli", "memory_mib", "gpu", "model")
 TASK_COLUMNS = ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "gpu_spec")
@@ -40,7 +41,7 @@ class Row:
     def wrong(self, column: str, problem: str, fix: str) -> InvalidInput:
         """Say what is wrong with a cell."""
         return InvalidInput(
-            f"{self.file}, line {self.line}, column {column}", f"{self.cells[column]!r:.60} {problem}", fix
+            f"{self.file}, line {self.line}, column {column}", f"{quoted(self.cells[column])} {problem}", fix
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.errors import SettingInvalid
+from stoker.quoting import quoted
 
 PREFIX = "STOKER_"
 
@@ -119,9 +120,11 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 def _check(name: str, text: str, choices: tuple[str, ...] | None) -> None:
     if choices and text not in choices:
-        raise SettingInvalid(name, f"{text!r} is not known", f"use {' or '.join(choices)}")
+        raise SettingInvalid(name, f"{quoted(text)} is not known", f"use {' or '.join(choices)}")
     if name == "STOKER_READABLE" and not all(folder.startswith("/") for folder in text.split(":") if folder):
-        raise SettingInvalid(name, f"{text!r} names a folder that is not absolute", "separate /folder and /other by :")
+        raise SettingInvalid(
+            name, f"{quoted(text)} names a folder that is not absolute", "separate /folder and /other by :"
+        )
 
 
 def _read_secret(name: str, path: Path) -> str:
@@ -147,7 +150,7 @@ def _parse(name: str, text: str, hint: object) -> object:
     try:
         number = int(text) if kind is int else float(text)
     except ValueError:
-        raise SettingInvalid(name, f"{text!r} is not a number", "give a number, without a unit") from None
+        raise SettingInvalid(name, f"{quoted(text)} is not a number", "give a number, without a unit") from None
     if not math.isfinite(number) or number < 0 or (name.endswith("_SECONDS") and not 0.05 <= number <= 86400):
         raise SettingInvalid(name, f"{text} is out of range", "seconds: 0.05 to 86400; other numbers: 0 or more")
     return number

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
+from stoker.quoting import quoted
 from stoker.training.failure import TrainingFailed
 
 MAX_MEMBERS = 2_000_000
@@ -83,11 +84,11 @@ class _Names:
         clean = name.removeprefix("./")
         parts = clean.rstrip("/").split("/")
         if clean.startswith("/") or ".." in parts or "\\" in clean or clean[1:2] == ":" or len(clean) > MAX_NAME:
-            raise _corrupt(f"the name {name[:200]!r} leads out of the archive")
+            raise _corrupt(f"the name {quoted(name, 200)} leads out of the archive")
         if "" in parts[:-1] or not clean.isprintable():
-            raise _corrupt(f"the name {name[:200]!r} has empty parts or control characters")
+            raise _corrupt(f"the name {quoted(name, 200)} has empty parts or control characters")
         if clean in self._seen:
-            raise _corrupt(f"the name {name[:200]!r} occurs twice")
+            raise _corrupt(f"the name {quoted(name, 200)} occurs twice")
         self._seen.add(clean)
         if len(self._seen) > MAX_MEMBERS:
             raise _corrupt(f"more than {MAX_MEMBERS:,} files")
@@ -120,14 +121,14 @@ def _zip_files(archive: zipfile.ZipFile, archive_bytes: int) -> list[zipfile.Zip
     for info in sorted(archive.infolist(), key=lambda one: one.header_offset):
         name = names.check(info.orig_filename)
         if info.flag_bits & 1:
-            raise _corrupt(f"{name!r} is encrypted")
+            raise _corrupt(f"{quoted(name, 200)} is encrypted")
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _corrupt(f"{name!r} is a link or a device")
+            raise _corrupt(f"{quoted(name, 200)} is a link or a device")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _corrupt(f"{name!r} is packed by a method other than deflate")
+            raise _corrupt(f"{quoted(name, 200)} is packed by a method other than deflate")
         if info.header_offset < end:
-            raise _corrupt(f"{name!r} overlaps another file of the archive")
+            raise _corrupt(f"{quoted(name, 200)} overlaps another file of the archive")
         end = info.header_offset + 30 + len(info.orig_filename) + info.compress_size
         if not info.is_dir() and _wanted(name):
             files.append(info)
@@ -187,7 +188,7 @@ def _tar(source: Path) -> Iterator[tuple[Member, int]]:
             for info in archive:
                 name = names.check(info.name)
                 if not info.isdir() and info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    raise _corrupt(f"{name!r} is a link, a device or sparse")
+                    raise _corrupt(f"{quoted(name, 200)} is a link, a device or sparse")
                 if info.isreg() and _wanted(name):
                     yield _tar_member(archive, info, name), 0
                 archive.members = []  # type: ignore[attr-defined]  # otherwise tarfile keeps every header it has seen

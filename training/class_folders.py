@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from stoker.quoting import quoted
 from stoker.training import archives, images, tensorfile
 from stoker.training.archives import Member
 from stoker.training.failure import TrainingFailed
@@ -169,20 +170,20 @@ def _split(place: Callable[[str], tuple[str, str] | None], good: list[Spooled]) 
 def _classes(parts: dict[str, list[tuple[str, Spooled]]]) -> list[str]:
     classes = sorted({label for label, _ in parts["train"]})
     if len(classes) < 2:
-        found = f"only one class, {classes[0]!r}" if classes else "no image that decodes"
+        found = f"only one class, {quoted(classes[0])}" if classes else "no image that decodes"
         raise TrainingFailed("data_missing", f"{found} in the training part", "give images of two or more classes")
     if not parts["test"]:
         raise TrainingFailed("data_missing", "no test images", "add test/CLASS/…, or five images or more a class")
     untrained = sorted({label for label, _ in parts["test"]} - set(classes))
     if untrained:
         raise TrainingFailed(
-            "data_missing", f"no training images of class {untrained[0]!r}", "add some, or remove its test images"
+            "data_missing", f"no training images of class {quoted(untrained[0])}", "add some, or remove its test images"
         )
     if len(classes) > MAX_CLASSES:
         raise TrainingFailed("data_corrupt", f"{len(classes):,} classes", f"use at most {MAX_CLASSES:,}")
     longest = max(classes, key=len)
     if len(longest) > MAX_NAME or len(json.dumps(classes)) > MAX_NAMES_BYTES:
-        evidence = f"the names of the classes are too long, {longest[:100]!r} has {len(longest)} characters"
+        evidence = f"the names of the classes are too long, {quoted(longest, 100)} has {len(longest)} characters"
         raise TrainingFailed("data_corrupt", evidence, f"shorten them, to at most {MAX_NAME} each")
     return classes
 

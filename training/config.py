@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 from stoker.training.reading import choose, jsonable, read, within
 
 BUILTIN_DATASETS = ("cifar10", "cifar100", "mnist", "fashion-mnist", "digits")
@@ -86,11 +87,13 @@ class Augmentation:
         limits = AUGMENTS[match[1]]
         if limits is None:
             if match[2] is not None:
-                raise InvalidInput("augment", f"{match[1]} takes no argument, got {text!r}", f"write {match[1]}")
+                raise InvalidInput("augment", f"{match[1]} takes no argument, got {quoted(text)}", f"write {match[1]}")
             return cls(match[1])
         if match[2] is None or not limits[0] <= int(match[2]) <= limits[1]:
             raise InvalidInput(
-                "augment", f"{text!r} needs a number of pixels from {limits[0]} to {limits[1]}", f"write {match[1]}(4)"
+                "augment",
+                f"{quoted(text)} needs a number of pixels from {limits[0]} to {limits[1]}",
+                f"write {match[1]}(4)",
             )
         return cls(match[1], int(match[2]))
 
@@ -194,7 +197,7 @@ class Task:
         choose("kind", self.kind, KINDS)
         within("threads", self.threads, 1, 4096)
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", self.device):
-            raise InvalidInput("device", f"{self.device!r} is no device", "use cpu or cuda:0")
+            raise InvalidInput("device", f"{quoted(self.device)} is no device", "use cpu or cuda:0")
         if self.kind == "evaluate" and self.checkpoint is None:
             raise InvalidInput("checkpoint", "missing", "an evaluation needs one")
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stoker.quoting import quoted
 from stoker.training import builtin_datasets, cache, class_folders, tensorfile
 from stoker.training.config import BUILTIN_DATASETS, DatasetSource
 from stoker.training.failure import TrainingFailed
@@ -90,11 +91,13 @@ def _key(source: DatasetSource) -> str:
     """Return the name in the cache: the content decides it, never the name a user gave."""
     if source.source is None:
         if source.name not in BUILTIN_DATASETS:
-            raise TrainingFailed("data_missing", f"no data set {source.name!r}", f"use {', '.join(BUILTIN_DATASETS)}")
+            raise TrainingFailed(
+                "data_missing", f"no data set {quoted(source.name)}", f"use {', '.join(BUILTIN_DATASETS)}"
+            )
         return source.name
     digest = (source.digest or _digest_of(Path(source.source))).removeprefix("sha256:")
     if not (digest.isascii() and digest.isalnum() and len(digest) >= 16):
-        raise TrainingFailed("data_missing", f"{digest[:80]!r} is no digest", "name the data set by its SHA-256")
+        raise TrainingFailed("data_missing", f"{quoted(digest, 80)} is no digest", "name the data set by its SHA-256")
     return digest
 
 

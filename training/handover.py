@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 from stoker.training import tensorfile
 from stoker.training.evaluate import Evaluation
 from stoker.training.speaker import Speaker
@@ -62,7 +63,10 @@ class Handover:
         document = {**self._counted, **self._said}
         if self._counted and document["accuracy"] != self._counted["accuracy"]:
             said, counted = self._said["accuracy"], self._counted["accuracy"]
-            document |= {"accuracy": counted, "notes": [*self._counted["notes"], f"the script said accuracy {said!r}"]}
+            document |= {
+                "accuracy": counted,
+                "notes": [*self._counted["notes"], f"the script said accuracy {quoted(said)}"],
+            }
         tensorfile.write(self._scratch / "result.json", b"", [json.dumps(document).encode()])
         self._speaker.send("result", path="result.json")
 

@@ -16,6 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 
 PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags, as papermill has them
 SAVE_SECONDS = 2.0  # between two writes while a cell gives output
@@ -37,7 +38,7 @@ def read(path: Path) -> NotebookNode:
     if not isinstance(document, dict) or "nbformat" not in document:
         raise InvalidInput(name, "it is no notebook: it has no nbformat", "give an .ipynb file")
     if document["nbformat"] != 4:
-        version = f"it is of format {document['nbformat']!r:.20}"
+        version = f"it is of format {quoted(document['nbformat'], 20)}"
         raise InvalidInput(name, f"{version}, not 4", "convert it: jupyter nbconvert --to notebook")
     _check_language(name, document.get("metadata"))
     try:
@@ -89,7 +90,7 @@ def _check_language(name: str, metadata: Any) -> None:
         section = known.get(part)
         language = section.get(key) if isinstance(section, dict) else None
         if language is not None and str(language).lower() not in ("python", "python3", "ipython"):
-            raise InvalidInput(name, f"its language is {language!r:.40}", "only Python notebooks can be run")
+            raise InvalidInput(name, f"its language is {quoted(language, 40)}", "only Python notebooks can be run")
 
 
 def _unknown(source: str, values: Mapping[str, Any]) -> list[str]:

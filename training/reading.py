@@ -8,6 +8,7 @@ from dataclasses import MISSING
 from typing import Any, TypeVar
 
 from stoker.errors import InvalidInput
+from stoker.quoting import quoted
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value in choices:
         return
     near = difflib.get_close_matches(value, choices, n=3) or choices[:6]
-    raise InvalidInput(name, f"no {name} {value[:60]!r}", f"choose {', '.join(near)}")
+    raise InvalidInput(name, f"no {name} {quoted(value)}", f"choose {', '.join(near)}")
 
 
 def within(name: str, value: float, least: float, most: float) -> None:
@@ -74,4 +75,4 @@ def within(name: str, value: float, least: float, most: float) -> None:
 
 def _show(value: object) -> str:
     """Return a short form of a value; an integer of thousands of digits cannot be turned into text at all."""
-    return "this integer" if isinstance(value, int) and abs(value) > 2**64 else f"{value!r:.60}"
+    return "this integer" if isinstance(value, int) and abs(value) > 2**64 else quoted(value)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stoker.quoting import quoted
 from stoker.training import checkpoint, tensorfile
 from stoker.training.checkpoint import OPTIMIZER, TORCH_DTYPES
 from stoker.training.config import CheckpointSource
@@ -52,7 +53,7 @@ def load(source: CheckpointSource) -> Loaded:
 
 def _tensor(mapped: Tensor, one: tensorfile.Entry, start: int) -> Tensor:
     if one.dtype not in TORCH_DTYPES:
-        raise TensorFileDamaged(f"tensor {one.name[:80]!r} is of type {one.dtype}")
+        raise TensorFileDamaged(f"tensor {quoted(one.name, 80)} is of type {one.dtype}")
     raw = mapped[start + one.begin : start + one.end]
     dtype = TORCH_DTYPES[one.dtype]
     aligned = (
@@ -161,5 +162,5 @@ def check_same_run(document: dict[str, Any], expected: dict[str, Any]) -> None:
     different = [key for key, value in expected.items() if found.get(key) != value]
     if different:
         key = different[0]
-        was, now = f"{found.get(key)!r:.80}", f"{expected[key]!r:.80}"
+        was, now = quoted(found.get(key), 80), quoted(expected[key], 80)
         raise mismatch(f"the checkpoint is of another run: {key} was {was}, is {now}")

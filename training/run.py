@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stoker.quoting import quoted
 from stoker.training.config import RunTask
 from stoker.training.course import Course
 from stoker.training.diagnosis import last_lines
@@ -81,7 +82,7 @@ class Run:
         if not (folder / name).exists():
             there = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
             given = f"the job was given {', '.join(there)}" if there else "the job was given none"
-            raise TrainingFailed("data_missing", f"no data set {name!r}: {given}", "name it under `datasets`")
+            raise TrainingFailed("data_missing", f"no data set {quoted(name)}: {given}", "name it under `datasets`")
         return folder / name
 
     def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stoker.errors import StokerError
+from stoker.quoting import quoted
 
 _TYPES_BY_BYTES = {8: "F64 I64 U64", 4: "F32 I32 U32", 2: "F16 BF16 I16 U16", 1: "I8 U8 BOOL"}
 ITEM_BYTES = {dtype: size for size, names in _TYPES_BY_BYTES.items() for dtype in names.split()}
@@ -108,14 +109,14 @@ def _parse(raw: bytes) -> dict[str, Any]:
 
 def _entry(name: str, value: Any) -> Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise TensorFileDamaged(f"tensor {name[:80]!r} is not described by dtype, shape and data_offsets")
+        raise TensorFileDamaged(f"tensor {quoted(name, 80)} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if dtype not in ITEM_BYTES if isinstance(dtype, str) else True:
-        raise TensorFileDamaged(f"tensor {name[:80]!r} has an unknown type")
+        raise TensorFileDamaged(f"tensor {quoted(name, 80)} has an unknown type")
     if not _counts(shape) or len(shape) > MAX_DIMENSIONS or not _counts(offsets) or len(offsets) != 2:
-        raise TensorFileDamaged(f"tensor {name[:80]!r} has an impossible shape or place")
+        raise TensorFileDamaged(f"tensor {quoted(name, 80)} has an impossible shape or place")
     if offsets[1] - offsets[0] != ITEM_BYTES[dtype] * math.prod(shape):
-        raise TensorFileDamaged(f"tensor {name[:80]!r}: shape, type and place do not agree")
+        raise TensorFileDamaged(f"tensor {quoted(name, 80)}: shape, type and place do not agree")
     return Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
@@ -127,7 +128,7 @@ def _check_places(entries: list[Entry], available: int) -> None:
     position = 0
     for one in entries:
         if one.begin != position:
-            raise TensorFileDamaged(f"tensor {one.name[:80]!r} overlaps another or leaves a hole")
+            raise TensorFileDamaged(f"tensor {quoted(one.name, 80)} overlaps another or leaves a hole")
         position = one.end
     if position != available:
         raise TensorFileDamaged(f"{available} bytes of tensors where the header describes {position}")

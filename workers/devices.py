@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from stoker.errors import SettingInvalid
 from stoker.jobs.fleet import OfferedDevice
 from stoker.log import Events
+from stoker.quoting import quoted
 from stoker.workers.listener import Listener
 
 events = Events(__name__)
@@ -91,7 +92,9 @@ def inventory(setting: str) -> Inventory:
         return Nothing()
     if setting.startswith("fake:"):
         return Fake(Path(setting.removeprefix("fake:")))
-    raise SettingInvalid("STOKER_WORKER_DEVICES", f"{setting!r} is not known", "use auto, none, or fake:FILE.json")
+    raise SettingInvalid(
+        "STOKER_WORKER_DEVICES", f"{quoted(setting)} is not known", "use auto, none, or fake:FILE.json"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +279,7 @@ def in_bus_order(found: Sequence[dict[str, Any]]) -> tuple[OfferedDevice, ...]:
     ordered = sorted(found, key=lambda device: (str(device["bus"]).lower(), str(device["uuid"])))
     for device in ordered:
         if not _UUID.fullmatch(device["uuid"]):
-            raise ValueError(f"{device['uuid']!r} is not the UUID of a GPU")
+            raise ValueError(f"{quoted(device['uuid'])} is not the UUID of a GPU")
     return tuple(
         OfferedDevice(device["uuid"], position, str(device["model"])[:100], int(device["memory_bytes"]))
         for position, device in enumerate(ordered)

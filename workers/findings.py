@@ -11,6 +11,7 @@ from typing import Any
 
 from stoker.errors import InvalidInput, StokerError
 from stoker.jobs import documents, predictions
+from stoker.quoting import quoted
 from stoker.workers import handover
 
 RESULT_LIMIT_BYTES = 32 * 10**6
@@ -45,7 +46,7 @@ def open_handed_in(scratch: Path, name: str) -> io.BufferedReader:
     try:
         return os.fdopen(handover.open_file(scratch, name), "rb")
     except OSError as error:
-        raise FindingsRefused(f"{name!r:.200} cannot be read: {error.strerror}") from None
+        raise FindingsRefused(f"{quoted(name, 200)} cannot be read: {error.strerror}") from None
 
 
 def read_limited(scratch: Path, name: str, limit_bytes: int) -> bytes:
@@ -127,9 +128,13 @@ def _count_again(document: dict[str, Any], packed: bytes, count: int) -> None:
     right = sum(label == predicted for label, predicted, _ in predictions.unpack(packed))
     accuracy = document.get("accuracy")
     if not isinstance(accuracy, int | float) or not math.isclose(float(accuracy), right / count, abs_tol=1e-9):
-        raise FindingsRefused(f"the result says accuracy {accuracy!r:.40}; the predictions count {right / count:.6f}")
+        raise FindingsRefused(
+            f"the result says accuracy {quoted(accuracy, 40)}; the predictions count {right / count:.6f}"
+        )
     if document.get("test_images") != count:
-        raise FindingsRefused(f"the result counts {document.get('test_images')!r:.40} images; {count} were predicted")
+        raise FindingsRefused(
+            f"the result counts {quoted(document.get('test_images'), 40)} images; {count} were predicted"
+        )
 
 
 def check_images(message: dict[str, Any], size: int) -> None:

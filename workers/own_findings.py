@@ -9,6 +9,7 @@ from typing import Any
 
 from stoker.jobs import predictions
 from stoker.jobs.attempts import PredictionsRecord
+from stoker.quoting import quoted
 from stoker.workers.findings import RESULT_LIMIT_BYTES, read_document, read_rows
 
 
@@ -41,7 +42,7 @@ def read(scratch: Path, result: dict[str, Any] | None, made: dict[str, Any] | No
         record, counted = _predictions(scratch, made, document)
         document.setdefault("accuracy", counted)
     if (accuracy := document.get("accuracy")) is not None and not _is_share(accuracy):
-        notes.append(f"its accuracy {accuracy!r:.40} is not between 0 and 1: kept, and compared with no other")
+        notes.append(f"its accuracy {quoted(accuracy, 40)} is not between 0 and 1: kept, and compared with no other")
     return OwnFindings(document | {"self_reported": True}, record, tuple(notes))
 
 

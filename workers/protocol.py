@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stoker.errors import StokerError
+from stoker.quoting import quoted
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_KEYS = 200  # different metrics of one attempt
@@ -115,7 +116,7 @@ def parse(line: bytes) -> dict[str, Any]:
     kind = message.get("type") if isinstance(message, dict) else None
     schema = SCHEMAS.get(kind) if isinstance(kind, str) else None
     if schema is None:
-        raise MessageRefused(f"a message of unknown type {str(kind)[:40]!r}")
+        raise MessageRefused(f"a message of unknown type {quoted(str(kind), 40)}")
     for name, check in schema.items():
         if name not in message or not check(message[name]):
             raise MessageRefused(f"a {kind} message whose {name} is missing or cannot be")

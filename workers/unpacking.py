@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stoker.errors import DataDamaged
+from stoker.quoting import quoted
 from stoker.training import archives
 
 PIECE_BYTES = 2**20
@@ -66,7 +67,7 @@ def _place(folder: Path, name: str) -> Path:
     """Where a file of an archive belongs, with the folders above it made; raises DataDamaged."""
     parts = name.removeprefix("./").split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise DataDamaged(f"the name {name[:200]!r}")
+        raise DataDamaged(f"the name {quoted(name, 200)}")
     path = folder.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

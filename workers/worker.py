@@ -23,6 +23,7 @@ from stoker.jobs.fleet import Offer
 from stoker.jobs.vault import Vault
 from stoker.log import Events
 from stoker.messages.app import make_app, queue_of, refuse_broker, send
+from stoker.quoting import quoted
 from stoker.settings import Settings
 from stoker.workers import devices, flower, fresh, host, pip, processes, tasks, watch
 from stoker.workers.bounds import Bounds
@@ -243,7 +244,7 @@ def worker_name(settings: Settings) -> str:
     """
     name = settings.worker_name or socket.gethostname()
     if not NAME.fullmatch(name):
-        raise SettingInvalid("STOKER_WORKER_NAME", f"{name[:100]!r} is not a name", "use letters, digits, . _ -")
+        raise SettingInvalid("STOKER_WORKER_NAME", f"{quoted(name, 100)} is not a name", "use letters, digits, . _ -")
     return name
 
 

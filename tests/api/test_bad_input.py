@@ -34,7 +34,7 @@ BODIES: dict[bytes, str] = {
     b'{"train":{"dataset":"digits","seed":1' + b"0" * 400 + b"}}": "does not fit in 64 bits",
     b'{"train":{"dataset":"digits","seed":' + b"7" * 5000 + b"}}": "does not fit in 64 bits",
     b'{"train":{"dataset":"digits","epochs":true}}': "train.epochs: true is not accepted",
-    b'{"train":{"dataset":"digits","epochs":"7"}}': 'train.epochs: "7" is not accepted',
+    b'{"train":{"dataset":"digits","epochs":"7"}}': "train.epochs: '7' is not accepted",
     b'{"train":{"dataset":"digits","epochs":1e3}}': "train.epochs: 1000.0 is not accepted",
     b'{"train":{"dataset":"digits","epochs":-1}}': "train.epochs: -1",
     b'{"train":{"dataset":"digits","epochs":0}}': "train.epochs: 0",
@@ -85,6 +85,29 @@ def test_bodies_that_cannot_be_accepted(client: TestClient) -> None:
     assert client.get(JOBS).json()["items"] == []
 
 
+ODD = "a\\b\n'\"ü"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"train": {"dataset": ODD}},
+        {"train": {"dataset": "digits", "model": ODD}},
+        {"train": {"dataset": "digits"}, "time_limit": ODD},
+        {"train": {"dataset": "digits"}, "priority": ODD},
+        {"train": {"dataset": "digits"}, "notify": [ODD]},
+        {"script": {"code": ODD, "command": ["a"]}},
+        {"script": {"code": f"sha256:{'0' * 64}", "command": ["a"]}, "secrets": [ODD]},
+        {"script": {"code": f"sha256:{'0' * 64}", "command": ["a"]}, "environment": {"variables": {ODD: "x"}}},
+        {"notebook": {"code": f"sha256:{'0' * 64}", "path": ODD}},
+        {"notebook": {"code": f"sha256:{'0' * 64}", "path": "a.ipynb", "parameters": {ODD: 1}}},
+    ],
+)
+def test_what_is_odd_in_a_value_is_spelled_out_once(client: TestClient, document: dict[str, Any]) -> None:
+    detail = client.post(JOBS, json=document).json()["detail"]
+    assert r"""'a\b\u000a'"ü'""" in detail
+
+
 def test_several_faults_are_told_at_once(client: TestClient) -> None:
     body = {"train": {"dataset": "digits", "epochs": 0, "batchsize": 4}, "prio": 1}
     errors = client.post(JOBS, json=body).json()["errors"]
@@ -100,7 +123,7 @@ def test_what_no_worker_could_run_is_refused(client: TestClient, factory: sessio
     FakeWorker.start(factory)
     answer = client.post(JOBS, json=GOOD | {"resources": {"cpus": 64}})
     assert (answer.status_code, answer.json()["code"]) == (422, "unrunnable")
-    assert answer.json()["errors"][0]["field"] == "resources"
+    assert answer.json()["errors"][0]["field"] == "resources.cpus"
 
 
 def test_bodies_too_large_or_of_another_kind(client: TestClient) -> None:

@@ -191,7 +191,7 @@ def test_parts_of_a_gpu_are_taken_only_where_a_pool_allows_them(queue: Queue) ->
         session.execute(update(Pool).values(fractions=True))
         session.commit()
     mine = [queue.submit(resources=part) for _ in range(2)]
-    with pytest.raises(InvalidInput, match="a whole number, or a part of one GPU"):
+    with pytest.raises(InvalidInput, match="a whole number up to 1024, or for a part of one"):
         queue.submit(resources=ONE_GPU | {"gpus": 2.3})
     assert run_all(queue, incarnation) == mine
     assert queue.used()[3] == 600
