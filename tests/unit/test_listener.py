@@ -56,7 +56,9 @@ class Machine:
     def listening() -> list[int]:
         """The processes that listen."""
         return [
-            pid for pid in processes.children(os.getpid()) if b"listen" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid
+            for pid in processes.children(os.getpid())
+            if b"listen" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         ]
 
 
