@@ -126,7 +126,7 @@ def _worker_row(item: dict[str, Any]) -> tuple[object, ...]:
         f"{item['attempts']}/{item['attempts_limit']}",
         ", ".join(devices),
         " ".join(str(number) for number in item["jobs"]),
-        duration(seconds_since(item["last_seen_at"])) if item["state"] == "lost" else "now",
+        duration(seconds_since(item["last_seen_at"])) if item["state"] in {"lost", "stopped"} else "now",
     )
 
 

@@ -17,6 +17,7 @@ from stoker.jobs.moves import add_event, notify
 from stoker.jobs.protocol import PROTOCOL
 
 DISPATCH_LOCK = 0x53544F4B45  # the advisory lock under which capacity is promised
+STOPPED = "the worker was stopped"  # begins the reason of a start that its own worker closed
 
 
 @dataclass(frozen=True, slots=True)

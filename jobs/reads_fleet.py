@@ -9,13 +9,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from stoker.jobs.accounts import Caller
+from stoker.jobs.fleet import STOPPED
 from stoker.jobs.lifecycle import AttemptState
 from stoker.jobs.models import Attempt, Device, Incarnation, Job, Lease, Worker
 from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.visibility import visible
 
-WorkerState = Literal["live", "suspect", "draining", "other_version", "lost"]
+WorkerState = Literal["live", "suspect", "draining", "other_version", "stopped", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,10 @@ class WorkerView:
 def list_workers(session: Session, caller: Caller, limit: int, after: str | None) -> Page[WorkerView]:
     """All workers that were ever seen, in the order of their first start."""
     now = func.clock_timestamp()
+    latest = select(Incarnation.closed_reason).where(Incarnation.worker_id == Worker.id)
+    closed = latest.order_by(Incarnation.started_at.desc()).limit(1).correlate(Worker).scalar_subquery()
     statement = (
-        select(Worker, Incarnation, Lease.expires_at > now, Worker.suspect_until > now)
+        select(Worker, Incarnation, Lease.expires_at > now, Worker.suspect_until > now, closed)
         .outerjoin(Incarnation, (Incarnation.worker_id == Worker.id) & Incarnation.closed_at.is_(None))
         .outerjoin(Lease, Lease.holder_id == Incarnation.id)
         .where(Worker.id > (position("worker", after) or 0))
@@ -67,8 +70,8 @@ def list_workers(session: Session, caller: Caller, limit: int, after: str | None
     shown = [row[0].id for row in rows[:limit]]
     devices, jobs = _devices(session, shown), _jobs(session, caller, shown)
     items = [
-        _view(worker, start, _state(worker, start, live, suspect), devices[worker.id], jobs[worker.id])
-        for worker, start, live, suspect in rows[:limit]
+        _view(worker, start, _state(worker, start, live, suspect, closed), devices[worker.id], jobs[worker.id])
+        for worker, start, live, suspect, closed in rows[:limit]
     ]
     return Page(items, cursor("worker", shown[-1]) if len(rows) > limit else None)
 
@@ -84,7 +87,11 @@ def running_on(session: Session, worker: str) -> list[int]:
     return list(session.scalars(statement))
 
 
-def _state(worker: Worker, start: Incarnation | None, live: bool | None, suspect: bool | None) -> WorkerState:
+def _state(
+    worker: Worker, start: Incarnation | None, live: bool | None, suspect: bool | None, closed: str | None
+) -> WorkerState:
+    if closed and closed.startswith(STOPPED):
+        return "stopped"
     if not live or start is None:
         return "lost"
     if start.protocol != PROTOCOL:

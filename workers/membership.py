@@ -8,7 +8,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs import fleet
-from stoker.jobs.fleet import NameTaken, Offer
+from stoker.jobs.fleet import STOPPED, NameTaken, Offer
 from stoker.log import Events
 from stoker.workers import host
 from stoker.workers.transactions import once
@@ -72,7 +72,7 @@ class Membership:
 
     def leave(self) -> None:
         """Close the incarnation, as the worker stops; if the database is away, its lease runs out instead."""
-        reason = "the worker was stopped" if self.stopped_by is None else f"the worker was stopped by {self.stopped_by}"
+        reason = STOPPED if self.stopped_by is None else f"{STOPPED} by {self.stopped_by}"
         try:
             once(self._sessions, lambda session: fleet.close_incarnation(session, self.id, reason))
         except (exc.DBAPIError, exc.TimeoutError) as error:

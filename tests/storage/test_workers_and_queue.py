@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from stoker.errors import AttemptClosed, InvalidInput, NotFound, Unrunnable
-from stoker.jobs.fleet import NameTaken, close_incarnation, set_draining
+from stoker.jobs.fleet import STOPPED, NameTaken, close_incarnation, set_draining
 from stoker.jobs.leases import (
     due_messages,
     record_send,
@@ -51,6 +51,17 @@ def test_a_job_that_takes_its_workers_down_is_suspected(queue: Queue) -> None:
     failure = queue.job(number).failure
     assert failure is not None
     assert failure["class"] == "suspected_poison"
+
+
+def test_a_worker_that_was_stopped_is_shown_as_that_until_it_is_started_again(queue: Queue) -> None:
+    for name, reason in (("one", STOPPED), ("two", f"{STOPPED} by Flower"), ("three", "its lease ran out")):
+        incarnation = queue.worker(name)
+        with queue.factory() as session:
+            close_incarnation(session, incarnation, reason)
+            session.commit()
+    assert queue.worker_states() == {"one": "stopped", "two": "stopped", "three": "lost"}
+    queue.worker("one")
+    assert queue.worker_states()["one"] == "live"
 
 
 def test_an_unclaimed_attempt_is_sent_again_and_then_queued_again(queue: Queue) -> None:

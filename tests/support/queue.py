@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from stoker.jobs.accounts import Caller
 from stoker.jobs.attempts import Ending, Outgoing, claim, finish
 from stoker.jobs.claims import Claimed
 from stoker.jobs.database import sessions
@@ -17,6 +18,7 @@ from stoker.jobs.leases import record_send
 from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.models import Attempt, Device, Event, Job, Lease, Team, TeamQuota, User, Worker
 from stoker.jobs.protocol import PROTOCOL
+from stoker.jobs.reads_fleet import list_workers
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.submissions import add_job
 
@@ -62,6 +64,13 @@ class Queue:
             session.commit()
             self.user_id = user.id
         return user.id
+
+    def worker_states(self) -> dict[str, str]:
+        """The workers by name, as everybody sees them."""
+        with self.factory() as session:
+            user = session.get_one(User, self.user_id)
+            caller = Caller(user.id, user.name, user.team_id, "", "member", 1)
+            return {found.name: found.state for found in list_workers(session, caller, 500, None).items}
 
     def submit(self, **fields: object) -> int:
         """Add a job; returns its number."""

@@ -311,6 +311,7 @@ def test_shutdown_in_flower_hands_the_jobs_back_with_their_checkpoints(watched: 
     watched.wait_progress(number)
     assert flower.ask(f"/api/worker/shutdown/{flower.knows('one')}").status_code == 200
     assert watched.workers[-1].wait(30) == 0
+    assert watched.worker_states()["one"] == "stopped"
     first = watched.attempts(number)[0]
     assert (first.outcome, watched.job(number).state) == ("preempted", State.QUEUED)
     assert ("shutdown", ACTOR, "worker one is to stop") in told(watched, number)

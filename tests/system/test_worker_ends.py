@@ -37,6 +37,7 @@ def test_sigterm_hands_a_job_back_with_its_checkpoint(empty: Stage) -> None:
     assert end(first) == 0
     (attempt,) = empty.attempts(number)
     assert (attempt.outcome, empty.job(number).state) == (Outcome.PREEMPTED, State.QUEUED)
+    assert empty.worker_states()["first"] == "stopped"
     (checkpoint,) = empty.checkpoints(number)
     second = empty.started("second")
     assert empty.wait_final(number).state == State.SUCCEEDED
@@ -56,6 +57,7 @@ def test_a_worker_that_is_killed_leaves_no_orphan_and_its_job_runs_elsewhere(emp
     wait_for(lambda: all(map(is_gone, members)), 30, "every descendant to die")
     wait_for(lambda: len(empty.attempts(number)) > 1, 60, "the sweep of the other worker")
     assert empty.attempts(number)[0].outcome == Outcome.LOST
+    assert empty.worker_states()["victim"] == "lost"
     empty.wait_progress(number)
     empty.cancel(number)
     assert empty.wait_final(number).state == State.CANCELLED
