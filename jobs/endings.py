@@ -60,10 +60,11 @@ def _move_job(
 
 def _history(session: Session, job: Job) -> dict[str, int]:
     free = [name for name, (cost, _) in CLASSES.items() if cost is Cost.FREE]
+    by_proof = and_(Attempt.failure["class"].astext.in_(free), Attempt.failure["unproven"].astext.is_(None))
     lost = and_(
         Attempt.job_number == job.number,
         Attempt.ended_at >= job.losses_counted_from,
-        or_(Attempt.outcome == Outcome.LOST, Attempt.failure["class"].astext.in_(free)),
+        or_(Attempt.outcome == Outcome.LOST, by_proof),
     )
     losses, workers = session.execute(
         select(func.count(), func.count(func.distinct(Attempt.worker_id))).where(lost)

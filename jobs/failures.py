@@ -45,10 +45,12 @@ class Failure:
     klass: str
     evidence: str
     fix: str = ""
+    unproven: bool = False  # of a free class, by the trainer's word alone: it uses up a retry
 
     def document(self) -> dict[str, Any]:
         """As stored and shown."""
-        return {"class": self.klass, "evidence": self.evidence, "fix": self.fix or CLASSES[self.klass][1]}
+        known = {"class": self.klass, "evidence": self.evidence, "fix": self.fix or CLASSES[self.klass][1]}
+        return known | ({"unproven": True} if self.unproven else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def decide(failure: Failure, *, retries_used: int, max_retries: int, losses: int
     ``losses`` and ``workers_lost`` count infrastructure losses since the job's latest checkpoint, this one
     included, and the workers on which they happened.
     """
-    cost = CLASSES[failure.klass][0]
+    cost = Cost.RETRY if failure.unproven else CLASSES[failure.klass][0]
     if cost is Cost.FINAL:
         return Verdict(False, failure)
     if cost is Cost.RETRY:

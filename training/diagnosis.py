@@ -21,12 +21,12 @@ def _classify(error: BaseException) -> tuple[str, str]:
     text = str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full", "free space on the worker"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text:  # torch's, the driver's
         return "gpu_out_of_memory", "use a smaller model, batch_size or image size"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return "host_out_of_memory", "ask for more memory, or use a smaller batch_size"
     if isinstance(error, RuntimeError) and ("CUDA error" in text or "cuDNN error" in text):
-        return "device_error", "the job is tried again; look at the device if it recurs"
+        return "device_error", ""  # the worker tries the device, and knows then what is to be done
     if isinstance(error, ImportError):
         return "import_error", "install the module on the worker"
     return "user_error", "see the traceback"

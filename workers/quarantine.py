@@ -11,7 +11,7 @@ from stoker.jobs import fleet
 from stoker.log import Events
 from stoker.workers import processes
 from stoker.workers.devices import Inventory
-from stoker.workers.supervision import Sight
+from stoker.workers.supervision import Limit, Sight
 from stoker.workers.trainers import UNKILLABLE
 from stoker.workers.transactions import once, repeat
 
@@ -49,16 +49,19 @@ class Quarantine:
         """Test no more; a test under way is not waited for."""
         self._stopping.set()
 
-    def examine(self, uuids: Sequence[str], sight: Sight, go_on: Callable[[], bool]) -> None:
+    def examine(self, uuids: Sequence[str], sight: Sight, go_on: Callable[[], bool]) -> str | None:
         """Take devices out of use if what was seen of their trainer says so. Waits for the database while ``go_on()``.
 
-        Raises what the database raises.
+        Returns what was found wrong with the first of them; None: nothing. Raises what the database raises.
         """
+        faults = []
         for uuid in uuids:
             if reason := self._suspicion(uuid, sight):
+                faults.append(f"{uuid}: {reason}")
                 self._left[uuid] = sight.pid
                 events.error("device_quarantined", uuid=uuid, reason=reason)
                 self._set(uuid, reason, go_on)
+        return faults[0] if faults else None
 
     def judge(self, uuid: str, objection: str | None) -> None:
         """Take a device out of use for what is seen of it now, such as a stranger; None: nothing speaks against it.
@@ -82,13 +85,16 @@ class Quarantine:
     def _suspicion(self, uuid: str, sight: Sight) -> str | None:
         if sight.lost == UNKILLABLE:
             return f"trainer {sight.pid} did not end when it was killed"
-        if sight.failure and sight.failure["class"] == "device_error":
-            return f"device_error: {sight.failure['evidence']}"[:500]
+        if sight.limit is Limit.DEVICE:
+            return f"device_error: {sight.device_fault}"[:500]
         until = time.monotonic() + EMPTY_SECONDS
         while sight.pid in self._inventory.processes(uuid):
             if time.monotonic() > until:
                 return f"trainer {sight.pid} has ended, its memory is still in use"
             time.sleep(PAUSE_SECONDS)
+        # A trainer may say so of a device that is sound, to run again for free or to keep others off: it is tried.
+        if sight.failure and sight.failure["class"] == "device_error" and not self._self_test(uuid):
+            return "a training step failed on it after its trainer had reported a device error"
         return None
 
     def _is_sound(self, uuid: str) -> bool:

@@ -255,4 +255,5 @@ class Runner:
     def _examine(self, run: Run, sight: Sight) -> None:
         """Take the run's devices out of use if they are not to be trusted; they are still its own."""
         if run.claimed.device_uuids:
-            self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
+            fault = self.quarantine.examine(run.claimed.device_uuids, sight, run.may_wait)
+            sight.device_fault = run.device_fault or fault

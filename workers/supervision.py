@@ -43,6 +43,7 @@ class Limit(Enum):
 
     TIME = "time_limit"
     STALLED = "stalled"
+    DEVICE = "device_error"
     MEMORY = "host_out_of_memory"
     PROCESSES = "user_error"
 
@@ -53,7 +54,9 @@ class Sight:
 
     status: int | None = None  # exit code, minus the signal, or trainers.LOST
     limit: Limit | None = None
-    failure: dict[str, Any] | None = None
+    own_code: bool = False  # a script or notebook: nothing that it says is Stoker's word
+    failure: dict[str, Any] | None = None  # what it said itself
+    device_fault: str | None = None  # what the worker itself found wrong with a device of its own
     result: dict[str, Any] | None = None
     predictions: dict[str, Any] | None = None
     images: dict[str, Any] | None = None
@@ -92,6 +95,7 @@ class Supervision:
         self._heard = False  # whether it has ever said anything
         resources = run.claimed.spec.resources
         self.sight = Sight(
+            own_code=self._own_code,
             memory_kills=host.out_of_memory_kills(),
             memory_limit_bytes=resources.memory,
             tasks_limit=sandbox.tasks(resources.cpus),
@@ -199,7 +203,7 @@ class Supervision:
         if self._steps or self._trainer.status is not None:
             return
         if self._run.device_fault:  # it may hang in the driver, and would say nothing itself
-            self.sight.failure = {"class": "device_error", "evidence": self._run.device_fault, "fix": ""}
+            self.sight.limit, self.sight.device_fault = Limit.DEVICE, self._run.device_fault
             self._plan({Step.KILL: 0.0})
             return
         left, active = self._run.claimed.time_left_seconds, self._active()

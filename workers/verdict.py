@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from typing import Any
 
 from stoker.errors import DataDamaged, InvalidInput, NotFound, Unavailable
 from stoker.jobs.attempts import Ending
@@ -14,6 +15,8 @@ from stoker.workers.supervision import Limit, Sight
 
 # What only the supervisor can know; a trainer that claims one of these would run again for free.
 NOT_FOR_TRAINERS = {"worker_lost", "signal", "stalled", "time_limit", "suspected_poison", "environment_failed"}
+SOUND = "the worker found nothing wrong with its devices"
+IF_SOUND = "retry it, or set max_retries; if it recurs, look for an error of the program, such as a label out of range"
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 REASONS = {Asked.STOP: "worker_stopping", Asked.PREEMPT: "preempted", Asked.CANCEL: "cancelled"}
 
@@ -85,6 +88,8 @@ def _died_by_itself(sight: Sight) -> bool:
 def _limit(limit: Limit, sight: Sight) -> Failure:
     if limit is Limit.TIME:
         return Failure("time_limit", "it ran longer than its time_limit")
+    if limit is Limit.DEVICE:
+        return Failure("device_error", sight.device_fault or "")
     if limit is Limit.MEMORY:
         held, allowed = sight.peak_memory_bytes / 1e9, sight.memory_limit_bytes / 1e9
         return Failure("host_out_of_memory", f"its processes held {held:.2f} GB; resources.memory is {allowed:.2f} GB")
@@ -100,9 +105,7 @@ def _limit(limit: Limit, sight: Sight) -> Failure:
 
 def _failure(sight: Sight) -> Failure:
     if sight.failure is not None:
-        name = sight.failure["class"]
-        known = name in CLASSES and name not in NOT_FOR_TRAINERS
-        return Failure(name if known else "user_error", sight.failure["evidence"], sight.failure["fix"])
+        return _told(sight, sight.failure)
     status = sight.status or 0
     if status == -signal.SIGKILL and sight.memory_kills > 0:
         return Failure("host_out_of_memory", "the kernel killed it for want of memory")
@@ -113,6 +116,18 @@ def _failure(sight: Sight) -> Failure:
     if status == 0:
         return Failure("user_error", "it ended without a result" + _lines(sight))
     return Failure("user_error", f"it ended with exit code {status}" + _lines(sight))
+
+
+def _told(sight: Sight, words: dict[str, Any]) -> Failure:
+    """What a trainer said of its own failure; what would cost it nothing counts only where the worker saw it, too."""
+    klass, evidence = words["class"], words["evidence"]
+    if klass not in CLASSES or klass in NOT_FOR_TRAINERS:
+        klass = "user_error"
+    if klass == "device_error" and sight.device_fault:
+        return Failure(klass, f"{evidence}\n{sight.device_fault}")
+    if klass == "device_error":
+        return Failure(klass, f"{evidence}\n{SOUND}", IF_SOUND, unproven=True)
+    return Failure(klass, evidence, words["fix"], unproven=klass == "disk_full" and sight.own_code)
 
 
 def _lines(sight: Sight) -> str:

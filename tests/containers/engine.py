@@ -22,6 +22,8 @@ ADDRESSES = ("--bip", "172.30.255.1/24", "--default-address-pool", "base=172.30.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 END_SECONDS = 30
 MARK = "STOKERS_ENGINE"  # in the environment of all that we start, with our folder: so it is found after a kill, too
+GROUP = "stokers-engine"  # the control group of all containers and builds, beside another engine's `docker`
+GROUPS = ("--cgroup-parent", f"/{GROUP}", "--exec-opt", "native.cgroupdriver=cgroupfs")  # systemd's has other names
 HOOK = "nvidia-container-runtime-hook"  # on its PATH, dockerd knows NVIDIA's devices; ours does nothing
 
 
@@ -79,7 +81,7 @@ class Engine:
         """Start it and wait until it answers."""
         Network.now().save(self._found)
         roots = ("--data-root", self.root / "data", "--exec-root", self.root / "exec", "--pidfile", self.root / "pid")
-        command = ["dockerd", *map(str, roots), "-H", self.environ["DOCKER_HOST"], *ADDRESSES]
+        command = ["dockerd", *map(str, roots), "-H", self.environ["DOCKER_HOST"], *ADDRESSES, *GROUPS]
         with (self.root / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
         wait_for(self._answers, 60, f"dockerd; see {self.root}/dockerd.log")
@@ -99,11 +101,11 @@ class Engine:
             self._end(signal.SIGKILL, self.processes())
             for mount in reversed(self.mounts()):
                 subprocess.run(["umount", "--lazy", mount], check=False)
-            for group in self._groups():
+            for group in groups():
                 for empty in sorted(group.glob("**/"), reverse=True):
                     empty.rmdir()
             if self._found.exists():
-                Network.load(self._found).restore()
+                Network.load(self._found).restore(alone=self._alone())
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -117,7 +119,7 @@ class Engine:
 
     def processes(self) -> list[int]:
         """The processes that we started, those that have their root in our folder, and those in containers."""
-        files = [file for group in self._groups() for file in group.glob("**/cgroup.procs")]
+        files = [file for group in groups() for file in group.glob("**/cgroup.procs")]
         found = {int(pid) for file in files for pid in file.read_text().split()}
         mark = f"{MARK}={self.root}\0".encode()
         for entry in Path("/proc").glob("[0-9]*"):
@@ -129,12 +131,6 @@ class Engine:
                 continue  # it has ended
         return sorted(found - {os.getpid()})
 
-    def _groups(self) -> list[Path]:
-        """The control groups of containers, in both versions; none if we started no engine: they are another's then."""
-        top = Path("/sys/fs/cgroup")
-        patterns = ("docker", "*/docker") if self._found.exists() else ()
-        return [group for pattern in patterns for group in top.glob(pattern)]
-
     def mounts(self) -> list[str]:
         """What is mounted in our folder, in the order of mounting."""
         lines = Path("/proc/mounts").read_text().splitlines()
@@ -143,7 +139,14 @@ class Engine:
     def left(self) -> list[str]:
         """What of it is left in the machine, in words."""
         running = [f"process {pid}: {_program(pid)}" for pid in self.processes()]
-        return running + self.mounts() + (Network.load(self._found).left() if self._found.exists() else [])
+        network = Network.load(self._found).left(alone=self._alone()) if self._found.exists() else []
+        return running + self.mounts() + network
+
+    def _alone(self) -> bool:
+        """Whether no other engine uses the network that ours used."""
+        pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+        engines = {pid for pid in pids if _program(pid) == "dockerd" and _network(pid) == _network(os.getpid())}
+        return engines <= set(self.processes())
 
     def containers(self, labels: list[str]) -> list[str]:
         """The names of the running containers with these labels."""
@@ -171,9 +174,22 @@ class Engine:
         return self.run("docker", *arguments, **how).stdout.strip()
 
 
+def groups(top: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """The control groups of our containers and builds, in both versions."""
+    return [group for pattern in (GROUP, f"*/{GROUP}") for group in top.glob(pattern)]
+
+
 def _program(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "ended"
+
+
+def _network(pid: int) -> str:
+    """The network in which a process is."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/net").readlink())
     except OSError:
         return "ended"
 

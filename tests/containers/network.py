@@ -13,7 +13,8 @@ from tests.containers.commands import run
 ADDRESSES = ip_network("172.30.0.0/16")  # of all our bridges and containers
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 TABLES = ("filter", "nat")
-OURS = re.compile(r"\bDOCKER|\bdocker0\b|\bbr-[0-9a-f]{12}\b|\b172\.30\.")  # in a rule that came since
+ENGINES = re.compile(r"\bDOCKER|\bdocker0\b|\bbr-[0-9a-f]{12}\b|\b172\.30\.")  # in a rule that came since
+SHARED = "docker0"  # every engine's, with whichever address it got first
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +41,42 @@ class Network:
         """Write it down, for whoever has to clear up after us."""
         file.write_text(json.dumps(asdict(self)))
 
-    def restore(self) -> None:
-        """Take away what the engine made since: bridges, rules, chains. What others made meanwhile stays."""
-        for bridge in self._our_bridges():
-            run(["ip", "link", "delete", bridge])
-        for table, rules in Network.now().rules.items():
-            for command in undoing(self.rules[table], rules):
+    def restore(self, alone: bool) -> None:
+        """Take away what our engine made since: bridges, rules, chains. What others made meanwhile stays.
+
+        Not ``alone``, another engine was started since: what engines share is its own now.
+        """
+        now = Network.now()
+        bridges = self._bridges(alone)
+        for table, rules in now.rules.items():
+            for command in undoing(self.rules[table], rules, None if alone else bridges):
                 run(["iptables", "--table", table, *command])
-        FORWARDING.write_text(self.forwarding)
+        for bridge in bridges:
+            run(["ip", "link", "delete", bridge])
+        if self.is_forwarding_ours(now, bridges, alone):
+            FORWARDING.write_text(self.forwarding)
 
-    def left(self) -> list[str]:
-        """What of the engine's is still there, in words."""
-        rules = Network.now().rules
-        commands = [shlex.join(one) for table in TABLES for one in undoing(self.rules[table], rules[table])]
-        forwarding = [] if FORWARDING.read_text() == self.forwarding else [str(FORWARDING)]
-        return self._our_bridges() + commands + forwarding
+    def left(self, alone: bool) -> list[str]:
+        """What of our engine's is still there, in words."""
+        now, bridges = Network.now(), self._bridges(alone)
+        found = {table: undoing(self.rules[table], now.rules[table], None if alone else bridges) for table in TABLES}
+        commands = [shlex.join(one) for table in TABLES for one in found[table]]
+        forwarding = FORWARDING.read_text() != self.forwarding and self.is_forwarding_ours(now, bridges, alone)
+        return bridges + commands + ([str(FORWARDING)] if forwarding else [])
 
-    def _our_bridges(self) -> list[str]:
-        """The bridges with an address of ours, or a name that only an engine gives, that were not there before."""
+    def is_forwarding_ours(self, now: "Network", ours: list[str], alone: bool) -> bool:
+        """Whether nobody else came since who may want packets to be forwarded."""
+        return alone and not set(now.bridges) - {*self.bridges, *ours}
+
+    def _bridges(self, alone: bool) -> list[str]:
+        """Our bridges: those that were not there before with an address of ours, or with a name that only engines give.
+
+        Not ``alone``: a name says nothing, and the bridge that engines share is no longer ours.
+        """
         found = []
         for link in filter(None, json.loads(run(["ip", "-json", "address", "show", "type", "bridge"]).stdout or "[]")):
-            ours = any(_is_ours(address) for address in link["addr_info"]) or OURS.fullmatch(link["ifname"])
+            addressed = any(_is_ours(address) for address in link["addr_info"])
+            ours = addressed or ENGINES.fullmatch(link["ifname"]) if alone else addressed and link["ifname"] != SHARED
             if ours and link["ifname"] not in self.bridges:
                 found.append(str(link["ifname"]))
         return found
@@ -70,14 +86,19 @@ def _is_ours(address: dict[str, Any]) -> bool:
     return address["family"] == "inet" and ip_address(address["local"]) in ADDRESSES
 
 
-def undoing(before: list[str], now: list[str]) -> list[list[str]]:
+def undoing(before: list[str], now: list[str], bridges: list[str] | None = None) -> list[list[str]]:
     """The arguments of iptables that take an engine's rules, chains and policies out of a table, in this order.
 
-    Both are lines of iptables-save: ``:CHAIN POLICY`` and ``-A CHAIN …``.
+    Both are lines of iptables-save: ``:CHAIN POLICY`` and ``-A CHAIN …``. With ``bridges``, another engine uses the
+    chains: what goes is rules of these bridges, and of our addresses, and nothing else.
     """
     came = [line for line in now if line not in before]
+    own = re.compile("|".join([r"\b172\.30\.(?!255\.)", *map(re.escape, bridges or ())]))  # 255: of the shared bridge
+    ours = ENGINES if bridges is None else own
+    rules = [shlex.split(line) for line in came if line.startswith("-A ") and ours.search(line)]
+    if bridges is not None:
+        return [["--delete", *rule[1:]] for rule in rules]
     chains = [line.split()[0][1:] for line in came if line.startswith(":DOCKER")]
-    rules = [shlex.split(line) for line in came if line.startswith("-A ") and OURS.search(line)]
     jumps = [["--delete", *rule[1:]] for rule in rules if rule[1] not in chains]
     policy = next((line.split()[1] for line in before if line.startswith(":FORWARD ")), "ACCEPT")
     dropped = [["--policy", "FORWARD", policy]] if ":FORWARD DROP" in came else []

@@ -14,6 +14,7 @@ import statistics
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -39,10 +40,10 @@ def submit_endless(system: System, count: int) -> list[int]:
     """Submit jobs that run until they are cancelled."""
     numbers = []
     api = Api(system.urls, system.token, system.history, 0)
-    for index in range(count):
+    for _ in range(count):
         body = spec("plain")
         body["train"]["epochs"] = ENDLESS
-        number = api.submit(f"endless-{index}", "endless", threading.Event(), body)
+        number = api.submit(f"endless-{uuid.uuid4()}", "endless", threading.Event(), body)
         assert number is not None, "the job was refused"
         numbers.append(number)
     api.close()

@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import update
 
 from stoker.errors import AttemptClosed, InvalidInput, NotFound, Unrunnable
+from stoker.jobs.attempts import Ending
+from stoker.jobs.failures import LOSSES_ANYWHERE, Failure
 from stoker.jobs.fleet import STOPPED, NameTaken, close_incarnation, set_draining
 from stoker.jobs.leases import (
     due_messages,
@@ -15,6 +17,7 @@ from stoker.jobs.leases import (
     take_back,
     unclaimed_attempts,
 )
+from stoker.jobs.lifecycle import Outcome, State
 from stoker.jobs.models import Attempt, Job
 from stoker.jobs.submissions import cancel
 from tests.support.queue import GPU, LEASE, Queue
@@ -62,6 +65,20 @@ def test_a_worker_that_was_stopped_is_shown_as_that_until_it_is_started_again(qu
     assert queue.worker_states() == {"one": "stopped", "two": "stopped", "three": "lost"}
     queue.worker("one")
     assert queue.worker_states()["one"] == "live"
+
+
+def test_what_a_trainer_blames_on_a_sound_device_uses_up_retries_and_is_no_loss_of_a_worker(queue: Queue) -> None:
+    incarnation = queue.worker()
+    number = queue.submit(max_retries=LOSSES_ANYWHERE)
+    blames = Failure("device_error", "CUDA error", unproven=True)
+    for failure in [blames] * LOSSES_ANYWHERE + [Failure("device_error", "Xid 79")]:
+        with queue.factory() as session:
+            session.execute(update(Job).values(not_before=None))
+            session.commit()
+        (outgoing,) = queue.dispatch()
+        queue.claim(outgoing.attempt_id, incarnation)
+        assert queue.finish(outgoing.attempt_id, incarnation, Ending(Outcome.FAILED, failure=failure)) == State.QUEUED
+    assert queue.job(number).retries_used == LOSSES_ANYWHERE
 
 
 def test_an_unclaimed_attempt_is_sent_again_and_then_queued_again(queue: Queue) -> None:

@@ -142,12 +142,22 @@ def killed_once(trainer: Trainer) -> int:
     return killed(trainer) if _first_time(trainer) else trainer.succeed()
 
 
-def device_error(trainer: Trainer) -> int:
-    """Find the device broken at the first attempt, succeed at the second."""
-    if not _first_time(trainer):
-        return trainer.succeed()
+def _call_device_broken(trainer: Trainer) -> int:
     trainer.say(type="failure", **{"class": "device_error"}, evidence="CUDA error: unspecified", fix="")
     return 1
+
+
+def device_error(trainer: Trainer) -> int:
+    """Call the device broken at the first attempt, succeed at the second."""
+    return _call_device_broken(trainer) if _first_time(trainer) else trainer.succeed()
+
+
+def broken_device(trainer: Trainer) -> int:
+    """The same, and be right: training steps that the worker tries fail, too, until a test removes the mark."""
+    if not _first_time(trainer):
+        return trainer.succeed()
+    (_marks(trainer.scratch) / "broken").touch()
+    return _call_device_broken(trainer)
 
 
 def flood(trainer: Trainer) -> int:
@@ -203,6 +213,7 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
     flood,
     killed_once,
     device_error,
+    broken_device,
     hoard,
     bomb,
     chain,
@@ -213,7 +224,9 @@ BEHAVIOURS: list[Callable[[Trainer], int]] = [
 def run(document: dict[str, Any], connection: socket.socket) -> int:
     """Do what the seed says."""
     if document["kind"] == "canary":
-        return int("--canary-fails" in sys.argv or "broken" in os.environ["CUDA_VISIBLE_DEVICES"])
+        broken = _marks(Path.cwd() / "attempt") / "broken"
+        fails = "--canary-fails" in sys.argv or broken.exists()
+        return int(fails or "broken" in os.environ["CUDA_VISIBLE_DEVICES"])
     if document["kind"] == "prepare":
         path = cache.prepared(Path(document["dataset"]["cache"]), document["dataset"]["name"])
         path.parent.mkdir(parents=True)

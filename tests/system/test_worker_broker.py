@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from stoker.jobs.lifecycle import Outcome, State
-from stoker.jobs.models import Event
+from stoker.jobs.lifecycle import State
 from stoker.jobs.steering import preempt
 from stoker.messages.app import make_app
 from stoker.stack.postgres import Postgres
@@ -87,26 +85,6 @@ def test_devices_are_given_by_uuid_in_the_order_of_the_bus(watched: Stage) -> No
     machine = watched.attempts(number)[0].machine
     assert machine is not None
     assert machine.startswith("NVIDIA Fake + ")
-
-
-def test_a_device_that_fails_is_out_of_use_until_a_training_step_works_on_it(watched: Stage) -> None:
-    gpu = {"device": "gpu", "gpus": 1, "cpus": 0.1, "memory": 2 * 10**8, "gpu_memory": None}
-    number = watched.odd("device_error", resources=gpu)
-    assert watched.wait_final(number, 60).state == State.SUCCEEDED
-    assert [one.outcome for one in watched.attempts(number)] == [Outcome.FAILED, Outcome.SUCCEEDED]
-
-    def told() -> list[tuple[str, str]]:
-        with watched.factory() as session:
-            rows = session.execute(
-                select(Event.name, Event.reason).where(Event.name.like("device_%")).order_by(Event.id)
-            )
-            return [(name, reason) for name, reason in rows]
-
-    wait_for(lambda: len(told()) == 2, 30, "the self-test")
-    assert told() == [
-        ("device_quarantined", "device_error: CUDA error: unspecified"),
-        ("device_back", "self-test passed"),
-    ]
 
 
 def test_flower_is_told_how_a_job_ended(watched: Stage, ears: Ears) -> None:

@@ -37,9 +37,9 @@ class Bench:
         """Say who holds memory of the device."""
         self.path.write_text(json.dumps([DEVICE | {"processes": list(pids)}]))
 
-    def examine(self, sight: Sight) -> None:
+    def examine(self, sight: Sight) -> str | None:
         """Look at the device after a trainer's end."""
-        self.quarantine.examine(["GPU-1"], sight, lambda: False)
+        return self.quarantine.examine(["GPU-1"], sight, lambda: False)
 
     def out_of_use(self) -> list[str]:
         """The devices that are out of use."""
@@ -66,7 +66,7 @@ def ended_pid() -> int:
 
 def test_a_trainer_that_ended_and_left_nothing_changes_nothing(bench: Bench, ended_pid: int) -> None:
     bench.on_device(os.getpid())  # somebody else
-    bench.examine(Sight(status=1, pid=ended_pid))
+    assert bench.examine(Sight(status=1, pid=ended_pid)) is None
     assert bench.out_of_use() == []
 
 
@@ -90,9 +90,15 @@ def test_a_device_whose_trainer_cannot_be_killed_is_out_of_use_as_long_as_that_l
     assert bench.out_of_use() == []
 
 
+def test_a_device_that_a_trainer_calls_broken_stays_in_use_if_a_step_works_on_it(bench: Bench, ended_pid: int) -> None:
+    assert bench.examine(Sight(status=1, failure=ERROR, pid=ended_pid)) is None
+    assert bench.out_of_use() == []
+
+
 def test_a_device_that_fails_its_self_test_stays_out_of_use(bench: Bench, ended_pid: int) -> None:
-    bench.examine(Sight(status=1, failure=ERROR, pid=ended_pid))
     bench.works = False
+    fault = bench.examine(Sight(status=1, failure=ERROR, pid=ended_pid))
+    assert fault == "GPU-1: a training step failed on it after its trainer had reported a device error"
     bench.quarantine.review()
     assert bench.out_of_use() == ["GPU-1"]
     bench.works = True

@@ -94,6 +94,29 @@ def test_own_code_has_succeeded_by_its_exit_code_unless_it_was_asked_to_stop(
     assert (ending.failure.klass if ending.failure else None) == klass
 
 
+FAULT = "GPU-1: hardware error: Xid 79"
+
+
+@pytest.mark.parametrize(
+    ("sight", "unproven", "words"),
+    [
+        (Sight(status=1, failure=failure("device_error")), True, "seen\nthe worker found nothing wrong"),
+        (Sight(status=1, failure=failure("device_error"), device_fault=FAULT), False, f"seen\n{FAULT}"),
+        (Sight(status=-9, failure=failure("nan_loss"), limit=Limit.DEVICE, device_fault=FAULT), False, FAULT),
+        (Sight(status=1, failure=failure("disk_full")), False, "seen"),
+        (Sight(status=1, failure=failure("disk_full"), own_code=True), True, "seen"),
+    ],
+)
+def test_what_costs_a_job_nothing_is_believed_only_where_the_worker_saw_it_too(
+    sight: Sight, unproven: bool, words: str
+) -> None:
+    for judged in (judge(Asked.NOTHING, sight), judge_own_code(Asked.NOTHING, sight)):
+        assert judged.failure is not None
+        assert judged.failure.klass in ("device_error", "disk_full")
+        assert judged.failure.unproven == unproven
+        assert judged.failure.evidence.startswith(words)
+
+
 def test_an_end_is_complete_only_with_result_and_predictions() -> None:
     assert is_complete(Sight(status=0, result=RESULT, predictions=MADE))
     assert not is_complete(Sight(status=0, result=RESULT))
