@@ -245,6 +245,7 @@ class RunTask:
     every: Interval = field(default_factory=Interval)
     channel: int = 3  # descriptor of the socket to the supervisor
     notebook: NotebookTask | None = None
+    secrets: tuple[str, ...] = ()  # names of variables whose values nobody shall see
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

@@ -14,6 +14,7 @@ from stoker.training import notebook_file
 from stoker.training.current import VARIABLE, current_run, task_of
 from stoker.training.diagnosis import explain
 from stoker.training.failure import TrainingFailed
+from stoker.training.masking import Mask
 from stoker.training.notebook_file import Sheet
 from stoker.training.run import Run
 from stoker.training.shell import Shell
@@ -38,7 +39,8 @@ def main() -> int:
         notebook = notebook_file.read(path)
         for warning in notebook_file.set_parameters(notebook, task.notebook.parameters):
             run.tell("note", text=warning)
-        sheet = Sheet(notebook, Path(task.output) / path.name, Path(task.scratch))
+        mask = Mask(os.environ[name] for name in task.secrets if name in os.environ)
+        sheet = Sheet(notebook, Path(task.output) / path.name, Path(task.scratch), mask)
     except InvalidInput as error:
         sys.stderr.write(f"{error}\n")
         _fail(run, TrainingFailed("user_error", str(error), "change the notebook, or the job"))

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 
 from stoker.errors import InvalidInput
 from stoker.quoting import quoted
+from stoker.training.masking import Mask
 
 PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags, as papermill has them
 SAVE_SECONDS = 2.0  # between two writes while a cell gives output
@@ -110,8 +111,9 @@ def _unknown(source: str, values: Mapping[str, Any]) -> list[str]:
 class Sheet:
     """The executed copy: takes the outputs of the cell that runs, and is on the disk again soon after each."""
 
-    def __init__(self, notebook: NotebookNode, path: Path, aside: Path) -> None:
-        """Write to ``path``, by way of a file in the folder ``aside`` on the same disk."""
+    def __init__(self, notebook: NotebookNode, path: Path, aside: Path, mask: Mask | None = None) -> None:
+        """Write to ``path``, by a file in the folder ``aside`` on the same disk, what ``mask`` leaves of texts."""
+        self._mask = mask or Mask()
         self._notebook, self._path, self._partial = notebook, path, aside / f".{path.name}.partial"
         self._lock = threading.RLock()  # threads of a cell print too
         self._owner = os.getpid()  # forked children print, but not here
@@ -158,7 +160,7 @@ class Sheet:
         with self._lock:
             if not self._room(len(json.dumps(data, default=str))):
                 return
-            made = _output(kind, data=dict(data), metadata=dict(metadata), **more)
+            made = _output(kind, data=self._masked(data), metadata=dict(metadata), **more)
             self._outputs().append(made)
             if display is not None:
                 self._shown.setdefault(display, []).append(made)
@@ -168,13 +170,14 @@ class Sheet:
         """Replace what was displayed under an id."""
         with self._lock:
             for made in self._shown.get(display, []):
-                made.data, made.metadata = nbformat.from_dict(dict(data)), nbformat.from_dict(dict(metadata))  # type: ignore[no-untyped-call]
+                made.data, made.metadata = nbformat.from_dict(self._masked(data)), nbformat.from_dict(dict(metadata))  # type: ignore[no-untyped-call]
             self._save_if_due()
 
     def fail(self, name: str, value: str, trace: list[str]) -> None:
         """Add an error, with its traceback."""
         with self._lock:
-            self._outputs().append(_output("error", ename=name, evalue=value, traceback=trace))
+            told = {"ename": name, "evalue": self._mask.text(value), "traceback": self._mask.document(trace)}
+            self._outputs().append(_output("error", **told))
 
     def clear(self, *, wait: bool) -> None:
         """Remove the outputs of the cell: now, or when the next one comes."""
@@ -196,7 +199,12 @@ class Sheet:
 
     def _settle(self) -> None:
         if self._stream is not None:
-            self._stream.text = "".join(self._lines) + _overwritten("".join(self._line))
+            self._stream.text = self._mask.text("".join(self._lines) + _overwritten("".join(self._line)))
+
+    def _masked(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A bundle of MIME types; what stands for the bytes of a picture is left as it is."""
+        pictures = ("image/png", "image/jpeg", "image/gif", "application/pdf")
+        return {kind: item if kind in pictures else self._mask.document(item) for kind, item in data.items()}
 
     def _outputs(self) -> list[NotebookNode]:
         if self._cell is None:

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from stoker.workers.masking import Mask
+from stoker.training.masking import Mask
 
 READ_BYTES = 64 * 1024  # in one go
 BEHIND_BYTES = 1024 * 1024  # further behind than this, the reader jumps to the end

@@ -215,6 +215,7 @@ class OwnCode:
             checkpoint=self.preparation.fetch_checkpoint(self.run, self.scratch),
             every=Interval(unit.removesuffix("s"), count),
             notebook=NotebookTask(notebook.path, dict(notebook.parameters)) if notebook else None,
+            secrets=tuple(claimed.secrets),
         )
 
     def _variables(self) -> dict[str, str]:

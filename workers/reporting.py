@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from stoker.jobs.records import Batch, write_batch
 from stoker.log import Events
+from stoker.training.masking import Mask
 from stoker.workers.transactions import is_passing, once, repeat
 
 events = Events(__name__)
@@ -27,9 +28,17 @@ class Report:
     keeps its number and its content until the database has said that it is stored.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], attempt: UUID, incarnation: UUID, batch_seconds: float) -> None:
-        """Write for one attempt, at most every ``batch_seconds``."""
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        attempt: UUID,
+        incarnation: UUID,
+        batch_seconds: float,
+        mask: Mask | None = None,
+    ) -> None:
+        """Write for one attempt, at most every ``batch_seconds``, what ``mask`` leaves; a log comes masked already."""
         self._sessions, self._attempt, self._incarnation = sessions, attempt, incarnation
+        self._mask = mask or Mask()
         self._pause = self._batch_seconds = batch_seconds
         self._next = time.monotonic() + batch_seconds  # the first step is reported before the first batch
         self._gathering = threading.Lock()  # of what was not yet cut into a batch; held for moments
@@ -50,12 +59,15 @@ class Report:
         """Keep which cell of a notebook runs: part of the progress from now on, and all of it until there is more."""
         index, count = message["index"], message["count"]
         with self._gathering:
-            self._cell = {"cell": {"index": index, "count": count, "source": message["source"]}}
+            self._cell = {"cell": {"index": index, "count": count, "source": self._mask.text(message["source"])}}
         begun = {"epoch": 0, "epochs": 0, "step": max(0, index - 1), "steps": count, "images_per_second": None}
         self.progress({"phase": "train", **begun})
 
     def metrics(self, message: dict[str, Any]) -> None:
         """Keep points of a curve."""
+        if self._mask.text(message["key"]) != message["key"]:
+            self.note(f"points of {message['key']} were dropped: a name that holds a secret is not kept")
+            return
         if self._points + len(message["steps"]) > POINTS_LIMIT:
             self.note(f"points of {message['key']} and others were dropped: the database was away for too long")
             return
@@ -73,6 +85,7 @@ class Report:
 
     def note(self, text: str) -> None:
         """Keep a sentence for the job's events."""
+        text = self._mask.text(text)
         with self._gathering:
             if text not in self._notes and len(self._notes) < NOTES_LIMIT:
                 self._notes.append(text)

@@ -38,7 +38,7 @@ from stoker.workers.supervision import Sight, Supervision
 from stoker.workers.trainers import ForkServer
 from stoker.workers.transactions import is_passing, once, repeat
 from stoker.workers.usage import Meter
-from stoker.workers.verdict import cut_short, failed, judge
+from stoker.workers.verdict import cut_short, failed, judge, masked
 
 events = Events(__name__)
 EXPECTED = (TrainingFailed, DataDamaged, InvalidInput, NotFound, Unavailable)  # of a preparation
@@ -108,10 +108,10 @@ class Runner:
         return Run(claimed, incarnation, before + LEASE_SHARE * lease)
 
     def _attempt(self, run: Run) -> Ended:
-        report = Report(self.sessions, run.id, run.incarnation, self.settings.batch_seconds)
+        report = Report(self.sessions, run.id, run.incarnation, self.settings.batch_seconds, run.mask)
         root = self.settings.home / "scratch" / self.membership.offer.name
         try:
-            ending = self._work(run, root, report)
+            ending = masked(self._work(run, root, report), run.mask)
             self._report_rest(run, report)
             return self._finish(run, replace(ending, ran_seconds=run.ran_seconds))
         finally:

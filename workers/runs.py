@@ -10,7 +10,7 @@ from uuid import UUID
 
 from stoker.errors import StokerError
 from stoker.jobs.claims import Claimed
-from stoker.workers.masking import Mask
+from stoker.training.masking import Mask
 from stoker.workers.trainers import Trainer
 
 

@@ -42,7 +42,9 @@ class Storing:
         Who announces faster than the database stores would have a stop wait for all of them: what would be let go of
         again, because of those that wait behind it, is not stored at all.
         """
-        rules = self._run.claimed.spec.checkpoint
+        rules, mask = self._run.claimed.spec.checkpoint, self._run.mask
+        named = {name: value for name, value in message["metrics"].items() if mask.text(name) == name}  # by no secret
+        message = message | {"metrics": named}
         with self._lock:
             announced = [*self._waiting, message]
             self._waiting = worth_storing(announced, rules.keep_latest, rules.keep_best)

@@ -20,7 +20,6 @@ from stoker.workers.trainers import Trainer
 from stoker.workers.usage import Meter
 
 events = Events(__name__)
-TEXTS = ("note", "failure", "cell")  # messages in which a secret may be told
 LONGEST_WAIT_SECONDS = 1.0
 STACKS_SECONDS = 0.5  # for a stalled trainer to print its stacks
 LAST_GRACE_SECONDS = 1.0  # between SIGTERM and SIGKILL when the whole worker stops
@@ -143,9 +142,6 @@ class Supervision:
 
     def _take(self, message: dict[str, Any]) -> None:
         kind, self._heard = message["type"], True
-        if kind in TEXTS:
-            mask = self._run.mask
-            message = {name: mask.text(value) if isinstance(value, str) else value for name, value in message.items()}
         if kind in ("progress", "cell"):
             self._take_progress(message)
         elif kind == "metrics":

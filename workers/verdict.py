@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from dataclasses import replace
 from typing import Any
 
 from stoker.errors import DataDamaged, InvalidInput, NotFound, Unavailable
@@ -9,6 +10,7 @@ from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import CLASSES, Failure
 from stoker.jobs.lifecycle import Outcome
 from stoker.training.failure import TrainingFailed
+from stoker.training.masking import Mask
 from stoker.workers import tracebacks
 from stoker.workers.runs import Asked
 from stoker.workers.supervision import Limit, Sight
@@ -39,6 +41,17 @@ def cut_short(error: Exception) -> Ending:
     if isinstance(error, OSError):
         return failed("disk_full" if error.errno in DISK_FULL else "worker_lost", str(error))
     return failed("worker_lost", f"the supervisor failed: {type(error).__name__}", Outcome.LOST)
+
+
+def masked(ending: Ending, mask: Mask) -> Ending:
+    """The same ending without the job's secrets, whatever its program has put into its words and results."""
+    failure, made = ending.failure, ending.predictions
+    if failure is not None:
+        failure = replace(failure, evidence=mask.text(failure.evidence), fix=mask.text(failure.fix))
+    if made is not None:
+        made = replace(made, classes=tuple(map(mask.text, made.classes)))
+    words = {"reason": mask.text(ending.reason), "result": mask.document(ending.result)}
+    return replace(ending, failure=failure, predictions=made, **words)
 
 
 def is_complete(sight: Sight) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from stoker.errors import InvalidInput
 from stoker.training import notebook_file
 from stoker.training.config import NotebookTask
+from stoker.training.masking import Mask
 from tests.support.scripts import Script
 
 COMMAND = (sys.executable, "-m", "stoker.training.notebook")
@@ -160,6 +161,13 @@ def test_a_flood_of_output_is_cut(tmp_path: Path) -> None:
     assert "the rest is left out" in text_of(executed(script)[0])
 
 
+def shown_after(path: Path, sheet: notebook_file.Sheet) -> Any:
+    """What the second output shows once the sheet was saved again."""
+    sheet.save()
+    (cell,) = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+    return cell.outputs[1].data
+
+
 def read(path: Path) -> Any:
     """Read a notebook."""
     return notebook_file.read(path)
@@ -181,6 +189,24 @@ def test_what_is_printed_in_small_pieces_is_one_text_in_which_bars_are_overwritt
     texts = [(output.name, output.text) for output in cell.outputs]
     numbers = "".join(f"{number}\n" for number in range(100_000))
     assert texts == [("stdout", numbers + "ef\nhi\nj"), ("stderr", "l"), ("stdout", "m\n")]
+
+
+def test_a_secret_is_taken_out_of_texts_and_tracebacks_and_of_nothing_else(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("'abcd'")])  # type: ignore[no-untyped-call]
+    sheet = notebook_file.Sheet(notebook, tmp_path / "a.ipynb", tmp_path, Mask(["abcd"]))
+    sheet.begin(notebook.cells[0], 1)
+    for piece in ("it is ab", "cd\n"):
+        sheet.write("stdout", piece)
+    sheet.show("display_data", {"text/html": "<b>abcd</b>", "image/png": "abcd", "application/json": ["abcd"]}, {}, "x")
+    sheet.fail("ValueError", "abcd", ["in abcd"])
+    sheet.save()
+    (cell,) = nbformat.read(tmp_path / "a.ipynb", as_version=4).cells  # type: ignore[no-untyped-call]
+    stream, shown, error = cell.outputs
+    assert (cell.source, stream.text) == ("'abcd'", "it is [secret]\n")
+    assert shown.data == {"text/html": "<b>[secret]</b>", "image/png": "abcd", "application/json": ["[secret]"]}
+    assert (error.evalue, error.traceback) == ("[secret]", ["in [secret]"])
+    sheet.update("x", {"text/plain": "abcd"}, {})
+    assert shown_after(tmp_path / "a.ipynb", sheet) == {"text/plain": "[secret]"}
 
 
 @pytest.mark.parametrize(

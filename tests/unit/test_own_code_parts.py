@@ -13,6 +13,7 @@ import pytest
 from stoker.errors import DataDamaged
 from stoker.settings import Settings
 from stoker.training.failure import TrainingFailed
+from stoker.training.masking import MASK, Mask
 from stoker.workers import outputs, own_findings, pip, unpacking
 from stoker.workers.bounds import Bounds
 from stoker.workers.devices import Fake, Nothing
@@ -20,7 +21,6 @@ from stoker.workers.environments import Building, Environments
 from stoker.workers.findings import FindingsRefused
 from stoker.workers.interpreters import Interpreter, of_worker
 from stoker.workers.logfile import LogFile
-from stoker.workers.masking import MASK, Mask
 from stoker.workers.tracebacks import EVIDENCE_LIMIT, explain
 from stoker.workers.usage import Meter
 from tests.support.own_code import tar_of

@@ -1,6 +1,7 @@
-"""A job's secrets, taken out of what it prints before anybody keeps it."""
+"""A job's secrets, taken out of what it says and prints before anybody keeps or shows it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 MASK = "[secret]"
 SHORTEST = 4  # characters; to take out shorter ones would take out words
@@ -24,6 +25,16 @@ class Mask:
         for part in self._texts:
             text = text.replace(part, MASK)
         return text
+
+    def document(self, value: Any) -> Any:
+        """JSON without the values: in its texts and its keys, at any depth."""
+        if not self._texts:
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self.document(item) for key, item in value.items()}
+        return [self.document(item) for item in value] if isinstance(value, list) else value
 
     def feed(self, data: bytes) -> bytes:
         """What can be shown of a stream so far; its last bytes are held back while a value may begin with them."""
