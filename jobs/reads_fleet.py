@@ -16,7 +16,7 @@ from stoker.jobs.pages import Page, cursor, position
 from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.visibility import visible
 
-WorkerState = Literal["live", "suspect", "draining", "other_version", "stopped", "lost"]
+WorkerState = Literal["live", "suspect", "draining", "other_version", "stopping", "stopped", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def _state(
         return "stopped"
     if not live or start is None:
         return "lost"
+    if suspect and not worker.suspect_count:  # nothing went unclaimed: it has asked for no more by itself
+        return "stopping"
     if start.protocol != PROTOCOL:
         return "other_version"
     if worker.draining:

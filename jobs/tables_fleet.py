@@ -31,7 +31,7 @@ class Worker(Base):
     cpu_model: Mapped[str]  # part of what "the same machine" means for an exact resume
     notice: Mapped[str] = mapped_column(server_default="")  # for whoever looks at it; empty: nothing to say
     draining: Mapped[bool] = mapped_column(server_default="false")
-    suspect_until: Mapped[Time | None]  # let an attempt go unclaimed: no placements before this
+    suspect_until: Mapped[Time | None]  # let an attempt go unclaimed, or is to stop: no placements before this
     suspect_count: Mapped[int] = mapped_column(server_default="0")  # in a row; doubles the pause
     last_seen_at: Mapped[Now]
     created_at: Mapped[Now]

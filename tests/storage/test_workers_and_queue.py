@@ -8,7 +8,7 @@ from sqlalchemy import update
 from stoker.errors import AttemptClosed, InvalidInput, NotFound, Unrunnable
 from stoker.jobs.attempts import Ending
 from stoker.jobs.failures import LOSSES_ANYWHERE, Failure
-from stoker.jobs.fleet import STOPPED, NameTaken, close_incarnation, set_draining
+from stoker.jobs.fleet import STOPPED, NameTaken, close_incarnation, set_draining, stop_placing
 from stoker.jobs.leases import (
     due_messages,
     record_send,
@@ -63,8 +63,12 @@ def test_a_worker_that_was_stopped_is_shown_as_that_until_it_is_started_again(qu
             close_incarnation(session, incarnation, reason)
             session.commit()
     assert queue.worker_states() == {"one": "stopped", "two": "stopped", "three": "lost"}
-    queue.worker("one")
+    again = queue.worker("one")
     assert queue.worker_states()["one"] == "live"
+    with queue.factory() as session:
+        stop_placing(session, again, 60)
+        session.commit()
+    assert queue.worker_states()["one"] == "stopping"
 
 
 def test_what_a_trainer_blames_on_a_sound_device_uses_up_retries_and_is_no_loss_of_a_worker(queue: Queue) -> None:
@@ -94,7 +98,8 @@ def test_an_unclaimed_attempt_is_sent_again_and_then_queued_again(queue: Queue) 
         return_unclaimed(session, outgoing.attempt_id, 0.0)
         session.commit()
     assert queue.job(number).state == "queued"
-    assert queue.dispatch() == []  # the only worker is suspect now
+    assert queue.dispatch() == []
+    assert set(queue.worker_states().values()) == {"suspect"}
 
 
 def test_nothing_new_is_placed_while_the_broker_refuses(queue: Queue) -> None:
