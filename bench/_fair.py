@@ -50,7 +50,7 @@ def due(made: Any, got: Mapping[int, Sequence[float]]) -> dict[int, list[float]]
     comes = {team: [0.0] * steps for team in TEAMS}  # GPU-seconds of work
     for task in made.tasks.values():
         if (step := int(task.at / STEP_SECONDS)) < steps:
-            comes[task.job.team][step] += task.seconds * task.job.demand.gpus
+            comes[task.job.team][step] += task.gpu_seconds
     found: dict[int, list[float]] = {team: [] for team in TEAMS}
     left = dict.fromkeys(TEAMS, 0.0)
     for step in range(steps):

@@ -1,26 +1,27 @@
 """Estimates in a simulated week: asked for once a job, corrected by what came of those before, compared with what came.
 
-Beside them two bounds: what the same look ahead tells when it knows how long every job runs that has come, and when it
-knows what is still to come instead. Neither knows which worker will be lost.
+Beside them three bounds: what the same look ahead tells when it knows how long every job runs that has come; when it
+knows what is still to come instead; and when of that it knows no more than the odds, by five other weeks of the same
+users. None knows which worker will be lost.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from _replay import Run
-from _week import DAY, HOUR
+from _week import DAY, HOUR, Task
 
+from stoker.jobs.arrivals import past_days
 from stoker.jobs.estimates import Known
 from stoker.jobs.forecast import Duration
-from stoker.jobs.outlook import GRAIN, Draining, Outlook, look_ahead
+from stoker.jobs.outlook import GRAIN, PASSES, Draining, Outlook, look_ahead
 from stoker.jobs.timeline import Timeline
 from stoker.jobs.told import LEAST_SECONDS, Correction
 
-PASSES = 400
-TRIALS = 5
+AHEAD = 10**6  # the number of the first job that is still to come
 SETTLED_SECONDS = 300.0  # a running job is asked about when it has run so long
 
 
@@ -32,6 +33,7 @@ class Told:
     raw: Outlook
     corrected: Outlook
     lengths_known: Outlook
+    odds_known: Outlook
     arrivals_known: Outlook
 
 
@@ -40,6 +42,7 @@ class Asking:
     """Asks for start and end of every so-manieth job, once while it waits and once while it runs."""
 
     every: int
+    others: Sequence[Sequence[Task]]  # weeks as likely as this one
     told: dict[int, Told] = field(default_factory=dict)
     ends: dict[int, tuple[float, float]] = field(default_factory=dict)  # of running jobs: at, end
 
@@ -56,21 +59,21 @@ class Asking:
                 self.ends[number] = (line.now, line.now + made.left(line, running).p50_seconds)
 
     def _starts(self, made: Run, line: Timeline, asked: list[int]) -> None:
-        situation = line.situation()
         lasts = {number: made.known.expected(made.tasks[number].like) for number in line.waiting}
         left = {number: made.left(line, running) for number, running in line.running.items()}
-        raw = look_ahead(
-            Draining(situation, made.rule, lasts, left, budget_seconds=math.inf), asked, runs=TRIALS, passes=PASSES
+        past = [(task.job, made.known.expected(task.like)) for task in made.tasks.values() if task.at <= line.now]
+        look = Draining(
+            line.situation(), made.rule, lasts, left, budget_seconds=math.inf, days=past_days(past, line.now, 0.0)
         )
+        raw = look_ahead(look, asked)
         sure = {number: _sure(made.tasks[number].seconds) for number in line.waiting}
         sure_left = {number: _sure(line.ends_at[number] - line.now) for number in line.running}
-        lengths = look_ahead(
-            Draining(situation, made.rule, sure, sure_left, budget_seconds=math.inf), asked, runs=1, passes=PASSES
-        )
-        arrivals = foresee(made, line, lasts, left, asked)
+        lengths = look_ahead(replace(look, lasts=sure, left=sure_left), asked)
+        arrivals = foresee(look, line, asked, made.tasks.values())
+        odds = _middle([foresee(look, line, asked, other) for other in self.others], asked)
         correction = Correction.of(self.past(line))
         for number in asked:
-            found = (raw[number], lengths[number], arrivals[number])
+            found = (raw[number], lengths[number], odds[number], arrivals[number])
             if all(outlook.start_seconds is not None for outlook in found):
                 self.told[number] = Told(line.now, raw[number], correction.apply(raw[number]), *found[1:])
 
@@ -84,27 +87,34 @@ class Asking:
         return found
 
 
-def foresee(
-    made: Run, line: Timeline, lasts: dict[int, Duration], left: dict[int, Duration], asked: list[int]
-) -> dict[int, Outlook]:
+def foresee(look: Draining, line: Timeline, asked: list[int], tasks: Iterable[Task]) -> dict[int, Outlook]:
     """The outlook of jobs when it is known what will be submitted, and only learned how long jobs take."""
-    coming = [task for task in made.tasks.values() if task.at > line.now]
-    known = lasts | {task.job.number: _sure(task.seconds) for task in coming}
+    coming = {AHEAD + task.job.number: task for task in tasks if task.at > line.now}
+    known = {**look.lasts, **{number: _sure(task.seconds) for number, task in coming.items()}}
     ahead = Timeline(
-        replace(line.situation(), estimates=Known(known, left, line.now)),
-        made.rule,
+        replace(look.situation, estimates=Known(known, look.left, line.now)),
+        look.rule,
         lambda job, _: known[job.number].p50_seconds if job.number in known else HOUR,  # one that was stopped
-        left={number: duration.p50_seconds for number, duration in left.items()},
+        left={number: duration.p50_seconds for number, duration in look.left.items()},
     )
-    for task in coming:
-        ahead.at(task.at, partial(ahead.submit, task.job))
+    for number, task in coming.items():
+        ahead.at(task.at, partial(ahead.submit, replace(task.job, number=number)))
     ahead.plan()
     for _ in range(PASSES):
         if ahead.first_starts.keys() >= set(asked) or not ahead.step(GRAIN * (ahead.now - line.now)):
             break
     starts = {number: at - line.now for number, at in ahead.first_starts.items()}
-    ends = {number: start + lasts[number].p50_seconds for number, start in starts.items() if number in lasts}
+    ends = {number: start + look.lasts[number].p50_seconds for number, start in starts.items() if number in look.lasts}
     return {number: Outlook((), starts.get(number), 0.0, None, ends.get(number), None) for number in asked}
+
+
+def _middle(found: Sequence[Mapping[int, Outlook]], asked: list[int]) -> dict[int, Outlook]:
+    """For each job the middle one of several outlooks."""
+
+    def start(outlook: Outlook) -> float:
+        return math.inf if outlook.start_seconds is None else outlook.start_seconds
+
+    return {number: sorted((one[number] for one in found), key=start)[len(found) // 2] for number in asked}
 
 
 def _sure(seconds: float) -> Duration:
@@ -117,6 +127,7 @@ def rows(asking: Asking, made: Run, line: Timeline) -> list[str]:
         "as drained": lambda told: told.raw,
         "as told": lambda told: told.corrected,
         "if lengths were known": lambda told: told.lengths_known,
+        "if the odds of arrivals were known": lambda told: told.odds_known,
         "if arrivals were known": lambda told: told.arrivals_known,
     }
     found = []

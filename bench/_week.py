@@ -13,6 +13,7 @@ DAY, HOUR, GB = 86400.0, 3600.0, 10**9
 TEAMS = {1: "vision", 2: "nlp", 3: "speech", 4: "robots", 5: "med", 6: "flood"}
 WEIGHTS = {1: 2.0}
 GUARANTEES = {3: 4, 5: 4}  # GPUs
+FLOOD, FLOODS = 6, (1.4, 4.4)  # which team, and at what days
 PART = {1: 0.28, 2: 0.18, 3: 0.12, 4: 0.12, 5: 0.12, 6: 0.18}  # of what all ask for
 SIZES = ((1, 0.62), (2, 0.16), (4, 0.12), (8, 0.10))
 LOAD = 0.85  # GPU-seconds asked for, of what there is
@@ -30,6 +31,11 @@ class Task:
     like: Like
     silent: bool  # tells nothing of its progress
     asked_late: bool  # cannot write a checkpoint when it is asked to
+
+    @property
+    def gpu_seconds(self) -> float:
+        """What it asks of the fleet."""
+        return self.seconds * self.job.demand.gpus
 
 
 def fleet() -> list[Node]:
@@ -91,25 +97,46 @@ class Source:
 
 
 def week(seed: int, days: float) -> list[Task]:
-    """The jobs of a week: more by day than by night, fewer at its end, and two floods."""
+    """The jobs of a week: of most teams more by day than by night; team flood sends all of its part in two floods."""
     source = Source(random.Random(seed))
+    floods = [at * DAY for at in FLOODS if at < days]
     tasks: list[Task] = []
-    capacity = GPUS * days * DAY
     for team, part in PART.items():
-        asked = 0.0
-        floods = [(at * DAY, 200) for at in (1.4, 4.4) if team == 6 and at < days]
-        while asked < LOAD * part * capacity:
-            at = source.chance.uniform(0, days * DAY)
-            if source.chance.random() > (1.0 if 9 <= at % DAY / HOUR <= 19 else 0.35):
-                continue
-            if floods and source.chance.random() < 0.5:
-                start, count = floods.pop()
-                made = [source.make(team, start + place) for place in range(count)]
-            else:
-                made = [source.make(team, at)]
-            tasks += made
-            asked += sum(task.seconds * task.job.demand.gpus for task in made)
+        asked = LOAD * part * GPUS * days * DAY
+        if team != FLOOD:
+            tasks += _stream(source, team, asked, days)
+        for at in floods if team == FLOOD else ():
+            tasks += _at_once(source, team, asked / len(floods), at)
     return numbered(tasks)
+
+
+def others(seed: int, days: float, count: int) -> list[list[Task]]:
+    """Other weeks of the same users and recipes, as likely as the first but for its floods."""
+    found = []
+    for luck in range(count):
+        source = Source(random.Random(seed))
+        source.chance = random.Random(f"{seed} {luck}")
+        parts = {team: LOAD * part * GPUS * days * DAY for team, part in PART.items() if team != FLOOD}
+        found.append(numbered([task for team, asked in parts.items() for task in _stream(source, team, asked, days)]))
+    return found
+
+
+def _stream(source: Source, team: int, asked: float, days: float) -> list[Task]:
+    """Jobs of so many GPU-seconds, of one hour of the night a third as many as of one of the day."""
+    made: list[Task] = []
+    while sum(task.gpu_seconds for task in made) < asked:
+        at = source.chance.uniform(0, days * DAY)
+        if source.chance.random() <= (1.0 if 9 <= at % DAY / HOUR <= 19 else 0.35):
+            made.append(source.make(team, at))
+    return made
+
+
+def _at_once(source: Source, team: int, asked: float, at: float) -> list[Task]:
+    """Jobs of so many GPU-seconds, one every second."""
+    made: list[Task] = []
+    while sum(task.gpu_seconds for task in made) < asked:
+        made.append(source.make(team, at + len(made)))
+    return made
 
 
 def always_waiting(seed: int, days: float, *, classes: bool = True) -> list[Task]:
@@ -122,12 +149,12 @@ def always_waiting(seed: int, days: float, *, classes: bool = True) -> list[Task
     for team in TEAMS:
         asked = 0.0
         part = WEIGHTS.get(team, 1.0) / sum(WEIGHTS.get(one, 1.0) for one in TEAMS)
-        while asked < GPUS * days * DAY * part * (2.0 if team == 6 else 4 / 3):
+        while asked < GPUS * days * DAY * part * (2.0 if team == FLOOD else 4 / 3):
             early = source.chance.random() < 1 / 4
             task = source.make(team, source.chance.uniform(0, 60.0 if early else days * DAY))
             if task.job.priority in {1, 2}:
                 tasks.append(task if classes else replace(task, job=replace(task.job, priority=1)))
-                asked += task.seconds * task.job.demand.gpus
+                asked += task.gpu_seconds
     return numbered(tasks)
 
 

@@ -3,21 +3,22 @@
 import math
 import random
 import time
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from stoker.jobs.arrivals import Day, begin
 from stoker.jobs.estimates import Known
 from stoker.jobs.fit import Spot
 from stoker.jobs.forecast import Duration
 from stoker.jobs.placement import Rule
-from stoker.jobs.situation import Candidate, Situation
+from stoker.jobs.situation import NEW, Candidate, Situation
 from stoker.jobs.timeline import Timeline
 from stoker.jobs.walk import Kept
 
 RUNS = 9  # odd: the middle one is the estimate
 PASSES = 400  # of the planner, for all runs together
-GRAIN = 0.02  # what happens within so great a part of the time since now is planned for at once
+GRAIN = 0.05  # what happens within so great a part of the time since now is planned for at once
 BUDGET_SECONDS = 1.0  # of thinking; what has not started by then has no estimate
 
 
@@ -62,6 +63,7 @@ class Draining:
     left: Mapping[int, Duration]  # of the running ones
     clock: Callable[[], float] = time.monotonic
     budget_seconds: float = BUDGET_SECONDS
+    days: Sequence[Day] = ()  # that may come again
     kept: Kept | None = None  # the rest of the queue, where that is too long to be read whole
     started: float = field(init=False)
 
@@ -73,25 +75,33 @@ class Draining:
         """Whether enough time was spent."""
         return self.clock() - self.started > self.budget_seconds
 
-    def run(self, luck: random.Random | None, wanted: Wanted, passes: int) -> Drained:
-        """Drain until there is what is wanted. Without luck every job takes the middle of what it may take."""
+    def run(self, luck: random.Random | None, wanted: Wanted, passes: int, day: int = 0) -> Drained:
+        """Drain until there is what is wanted, while one of the past days comes again.
+
+        Without luck every job takes the middle of what it may take.
+        """
 
         def draw() -> float:
             return 0.5 if luck is None else luck.random()
 
         shares = defaultdict(draw, {number: draw() for number in (*self.lasts, *self.left)})
 
+        came: dict[int, Duration] = {}
+        known = ChainMap(came, self.lasts)
+
         def lasts(job: Candidate, _: str) -> float:
-            return self.lasts[job.number].quantile(shares[job.number]) if job.number in self.lasts else 3600.0
+            return known[job.number].quantile(shares[job.number]) if job.number in known else 3600.0
 
         now = self.situation.now
         situation = replace(
             self.situation,
             queue=[replace(job, more=False) for job in self.situation.queue],
-            estimates=Known(self.lasts, self.left, now),
+            estimates=Known(known, self.left, now),
         )
         left = {number: duration.quantile(shares[number]) for number, duration in self.left.items()}
         line = Timeline(situation, self.rule, lasts, left=left, walk=self.kept.walk() if self.kept else None)
+        if self.days:
+            begin(self.days[day % len(self.days)], line, came)
         line.plan()
         used = 1
         while used < passes and not wanted(line) and not self.over():
@@ -99,7 +109,11 @@ class Draining:
                 break
             used += 1
         starts = {number: at - now for number, at in line.first_starts.items()}
-        return Drained([job for job in line.started if job.number not in self.left], starts, line.first_spots, used)
+        return Drained(self.of_queue(line), starts, line.first_spots, used)
+
+    def of_queue(self, line: Timeline) -> list[Candidate]:
+        """The jobs of the queue that have started, in that order; not those that ran, nor those that came."""
+        return [job for job in line.started if job.number not in self.left and job.number <= NEW]
 
 
 def all_of(numbers: Collection[int]) -> Wanted:
@@ -124,7 +138,7 @@ def look_ahead(
     found = [first]
     luck = random.Random(0)  # noqa: S311 - no secret: the same question gets the same answer
     while len(found) < runs and first.passes * (len(found) + 1) <= passes and not draining.over():
-        run = draining.run(luck, all_of(wanted), passes)
+        run = draining.run(luck, all_of(wanted), passes, len(found))
         if draining.over():
             break  # it was cut off, and would say that jobs never start
         found.append(run)

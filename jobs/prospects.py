@@ -21,6 +21,7 @@ from stoker.jobs.outlook import PASSES, Drained, Draining, Outlook, look_ahead
 from stoker.jobs.planner import Plan, plan
 from stoker.jobs.reasons import NEXT, Reason
 from stoker.jobs.situation import NEW, Candidate, Running, Situation
+from stoker.jobs.submitted import RecentlySubmitted
 from stoker.jobs.told import Correction, correction, record
 from stoker.jobs.waits import or_other_version
 from stoker.jobs.walk import Kept
@@ -95,6 +96,7 @@ class Foresight:
     durations: RecentDurations = field(default_factory=RecentDurations)
     mix: RecentMix = field(default_factory=RecentMix)
     demands: Demands = field(default_factory=Demands)
+    submitted: RecentlySubmitted = field(default_factory=RecentlySubmitted)
     whole: int = WHOLE
 
     def reason(self, session: Session, number: int) -> Reason:
@@ -112,7 +114,8 @@ class Foresight:
         lasts = Lasts(session, known.with_running((run.like, run.pace) for run in runs if run.pace), planned.read)
         if extra is not None:
             lasts.add(extra[0].number, extra[1])
-        draining = Draining(planned.situation, self.mix.rule(session), lasts, left, kept=planned.kept)
+        days = self.submitted.read(session).days(known, planned.situation.now)
+        draining = Draining(planned.situation, self.mix.rule(session), lasts, left, days=days, kept=planned.kept)
         return Look(draining, planned.reasons, correction(session))
 
     def _plan(self, session: Session, about: Collection[int], extra: Extra | None = None) -> "Planned":
@@ -173,11 +176,11 @@ class Look:
         """The same of so many jobs that start next, of one team or of all."""
 
         def these(started: Iterable[Candidate]) -> list[Candidate]:
-            return [job for job in started if team in {None, job.team} and job.number not in self.draining.left]
+            return [job for job in started if team in {None, job.team}]
 
         if self.whole:
             return self._tell(session, {job.number: job for job in these(self.situation.queue)}, most)
-        first = self.draining.run(None, lambda line: len(these(line.started)) >= most, PASSES)
+        first = self.draining.run(None, lambda line: len(these(self.draining.of_queue(line))) >= most, PASSES)
         return self._tell(session, {job.number: job for job in these(first.order)}, most, first)
 
     def _tell(

@@ -1,5 +1,6 @@
 """Estimates that were told: recorded, compared with what came, and corrected by that."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,9 @@ class Correction:
         if len(ratios) < ENOUGH:
             return cls()
         cuts = statistics.quantiles(ratios, n=10)
-        return cls(cuts[0], statistics.median(ratios), cuts[8])
+        later = statistics.mean(ratio > 1 for ratio in ratios)
+        chance = abs(later - 0.5) < 1 / math.sqrt(len(ratios))  # as far as a fair coin goes, nineteen times of twenty
+        return cls(cuts[0], 1.0 if chance else statistics.median(ratios), cuts[8])
 
     def apply(self, outlook: Outlook) -> Outlook:
         """The outlook as experience has it: shifted by the usual error, with a range that held nine times of ten."""
