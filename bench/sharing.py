@@ -119,7 +119,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--seed", type=int, default=1, help="of the week")
     given.add_argument("--days", type=float, default=7.0)
-    given.add_argument("--ask-every", type=int, default=5, help="estimates are asked for every so-manieth job")
+    given.add_argument("--ask-every", type=int, default=10, help="estimates are asked for every so-manieth job")
     given.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3, 4, 5], help="of the last table")
     given.add_argument("--fair-days", type=float, default=2.5)
     given.add_argument("--picture", type=Path)

@@ -87,7 +87,7 @@ class Draining:
         shares = defaultdict(draw, {number: draw() for number in (*self.lasts, *self.left)})
 
         came: dict[int, Duration] = {}
-        known = ChainMap(came, self.lasts)
+        known: Mapping[int, Duration] = ChainMap(came, self.lasts)  # type: ignore[arg-type]  # nobody writes to it
 
         def lasts(job: Candidate, _: str) -> float:
             return known[job.number].quantile(shares[job.number]) if job.number in known else 3600.0

@@ -33,6 +33,15 @@ def test_the_usual_error_is_taken_out_and_the_end_moves_with_the_start() -> None
     assert told.end_seconds == pytest.approx(4 * HOUR)  # it runs no longer for having waited
 
 
+def test_errors_to_both_sides_widen_the_range_and_move_nothing() -> None:
+    both = Correction.of([(HOUR, HOUR / 3), (HOUR, 2 * HOUR)] * ENOUGH + [(HOUR, 2 * HOUR)])
+    assert both.middle == 1.0
+    told = both.apply(outlook(HOUR, HOUR, HOUR, 3 * HOUR))
+    assert (told.start_seconds, told.end_seconds) == (HOUR, 3 * HOUR)
+    assert told.start_low_seconds == pytest.approx(HOUR / 3)
+    assert told.start_high_seconds == pytest.approx(2 * HOUR)
+
+
 def test_what_starts_at_once_or_when_nobody_can_tell_stays_so() -> None:
     learned = Correction.of([(HOUR, 2 * HOUR)] * ENOUGH)
     for unchanged in (outlook(0.0, 0.0, 0.0, HOUR), outlook(None)):
