@@ -20,8 +20,10 @@ def run(document: dict[str, Any], connection: socket.socket) -> int:
     if document["kind"] == "exec":
         connection.detach()
         Path("targets.json").write_text(json.dumps(document["targets"]))
-        Path("attacks.py").write_text(document["source"])
-        os.execve(sys.executable, [sys.executable, "attacks.py", "targets.json"], dict(os.environ))
+        Path("tests/sandbox").mkdir(parents=True)
+        for path, text in document["sources"].items():
+            Path(path).write_text(text)
+        os.execve(sys.executable, [sys.executable, "-m", "tests.sandbox.attacks", "targets.json"], dict(os.environ))
     sys.stdout.write(json.dumps(attacks.succeeded(document["targets"])))
     return 0
 

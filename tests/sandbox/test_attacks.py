@@ -15,6 +15,7 @@ from stoker.workers.orders import Order
 from stoker.workers.sandbox import Confinement
 from stoker.workers.trainers import ForkServer
 from tests.sandbox import attacks
+from tests.sandbox.attack import ATTACKS
 from tests.support.waiting import wait_for
 from tests.support.workers import ROOT
 
@@ -76,7 +77,7 @@ def confined(folder: Path, targets: dict[str, Any], user: int, *, network: bool 
         os.chdir(folder)
         processes.close_from(3 + 64)
         sandbox.confine(Confinement.from_document(confinement))
-        return attacks.succeeded(targets, [name for name in attacks.ATTACKS if "in_its_own" not in name])
+        return attacks.succeeded(targets, [name for name in ATTACKS if "in_its_own" not in name])
 
     return in_a_child(work)  # which has inherited all that this process knows
 
@@ -98,7 +99,7 @@ def test_no_attack_succeeds_from_a_job(kind: str, targets: dict[str, Any], scrat
         log = os.open(scratch / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         order = Order(
             id="attack",
-            task={"kind": kind, "targets": targets, "source": Path(attacks.__file__).read_text()},
+            task={"kind": kind, "targets": targets, "sources": attacks.sources()},
             environment={"HOME": str(scratch), "TMPDIR": str(scratch)},
             scratch=str(scratch),
             title="attack",
