@@ -18,7 +18,7 @@ from tests.faults.catalogue import FAULTS
 from tests.faults.report import say
 from tests.faults.runner import Size
 
-SHORT = Size(seed=0, jobs=24, faults=8, seconds=40.0, apis=1)
+SHORT = Size(seed=0, jobs=24, faults=6, seconds=40.0, apis=1)
 LONG = Size(seed=0, jobs=1000, faults=200, seconds=3600.0)
 
 
