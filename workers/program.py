@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from stoker import log
-from stoker.errors import ConfinementUnavailable, InvalidInput, OtherSchema, StokerError
+from stoker.errors import ConfinementUnavailable, InvalidInput, OtherSchema, StokerError, Unavailable
 from stoker.jobs.fleet import NameTaken
 from stoker.settings import Settings, load
 from stoker.workers.worker import Worker
 
 
 def main(make: Callable[[Settings, Mapping[str, str]], Worker] = Worker) -> int:
-    """Run a worker; the exit code: 0 stopped as asked, 1 failed, 2 settings, name, tables or kernel cannot be used."""
+    """Run a worker; the exit code: 0 stopped as asked, 1 failed, 2 settings, name, database or kernel cannot be used."""
     signal.signal(signal.SIGTERM, _leave)  # until Celery takes over
     try:
         settings = load(os.environ)
         log.configure(settings.log_level)
         make(settings, os.environ).serve()
-    except (InvalidInput, NameTaken, ConfinementUnavailable, OtherSchema) as error:
+    except (InvalidInput, NameTaken, ConfinementUnavailable, OtherSchema, Unavailable) as error:
         return _say(error, 2)
     except StokerError as error:
         return _say(error, 1)

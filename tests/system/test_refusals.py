@@ -22,11 +22,17 @@ from tests.faults.scratch import Scratch
 AWAY = "redis://127.0.0.1:1/0"
 
 
-def ended(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
+def ended(command: list[str], code: str = "", **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a module until it ends; or this code of Python in its place."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     environ |= {f"STOKER_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.run(
-        [sys.executable, "-m", *command], env=environ, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *(["-c", code] if code else ["-m", *command])],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -130,3 +136,12 @@ def test_a_worker_says_so_in_one_line(tmp_path: Path, database_url: str) -> None
     shared = {"home": tmp_path / "file" / "home", "confinement": "best-effort", "worker_devices": "none"}
     told = words(ended(["stoker.workers"], database_url=database_url, broker_url=AWAY, **shared))
     assert told.startswith("stoker worker: STOKER_HOME: ")
+
+
+def test_a_database_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    modules = "import sys; from stoker.workers import program, worker"
+    shared = {"home": tmp_path, "confinement": "best-effort", "worker_devices": "none", "broker_url": AWAY}
+    nobody = f"postgresql+psycopg:///stoker?host={tmp_path}"
+    at_once = f"{modules}; worker.DATABASE_SECONDS = 0.0; sys.exit(program.main())"
+    told = words(ended([], at_once, database_url=nobody, **shared))
+    assert told.startswith("stoker worker: the database (STOKER_DATABASE_URL) does not answer")
