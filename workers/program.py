@@ -14,7 +14,7 @@ from stoker.workers.worker import Worker
 
 
 def main(make: Callable[[Settings, Mapping[str, str]], Worker] = Worker) -> int:
-    """Run a worker; the exit code: 0 stopped as asked, 1 failed, 2 settings, name, database or kernel cannot be used."""
+    """Run a worker; its exit code: 0 as asked, 1 failed, 2 settings, name, database or kernel cannot be used."""
     signal.signal(signal.SIGTERM, _leave)  # until Celery takes over
     try:
         settings = load(os.environ)

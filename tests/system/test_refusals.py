@@ -22,12 +22,12 @@ from tests.faults.scratch import Scratch
 AWAY = "redis://127.0.0.1:1/0"
 
 
-def ended(command: list[str], code: str = "", **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a module until it ends; or this code of Python in its place."""
+def ended(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a module, or ``-c`` and code, until it ends."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     environ |= {f"STOKER_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.run(
-        [sys.executable, *(["-c", code] if code else ["-m", *command])],
+        [sys.executable, *([] if command[0] == "-c" else ["-m"]), *command],
         env=environ,
         capture_output=True,
         text=True,
@@ -143,5 +143,5 @@ def test_a_database_that_does_not_come_is_not_waited_for_without_end(tmp_path: P
     shared = {"home": tmp_path, "confinement": "best-effort", "worker_devices": "none", "broker_url": AWAY}
     nobody = f"postgresql+psycopg:///stoker?host={tmp_path}"
     at_once = f"{modules}; worker.DATABASE_SECONDS = 0.0; sys.exit(program.main())"
-    told = words(ended([], at_once, database_url=nobody, **shared))
+    told = words(ended(["-c", at_once], database_url=nobody, **shared))
     assert told.startswith("stoker worker: the database (STOKER_DATABASE_URL) does not answer")
