@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import select
 
 from stoker.jobs import blobs
+from stoker.jobs.lifecycle import State
 from stoker.jobs.models import CodeSnapshot, Dataset, Output, Secret, User
 from stoker.jobs.vault import Vault
 from tests.support.queue import Queue
+from tests.support.workers import Stage
 
 Files = Mapping[str, str | bytes]
 SMALL = {"cpus": 0.1, "memory": 10**9}  # an interpreter of its own holds torch for itself
@@ -102,3 +104,18 @@ def wheel_of(name: str, files: Files) -> bytes:
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{info}/METADATA"]))
     return made.getvalue()
+
+
+def failure_of(own: Stage, number: int) -> dict[str, str]:
+    """How a job failed."""
+    job = own.wait_final(number)
+    assert job.state == State.FAILED
+    assert job.failure is not None
+    return job.failure
+
+
+def succeeded(own: Stage, number: int) -> str:
+    """Its log, once it has succeeded."""
+    job = own.wait_final(number)
+    assert (job.state, job.failure) == (State.SUCCEEDED, None), own.printed(number)
+    return own.printed(number)

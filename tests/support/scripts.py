@@ -19,6 +19,12 @@ Message = dict[str, Any]
 CHANNEL = 3
 
 
+def say(*words: object) -> None:
+    """Print a line that the test reads."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
 class Script:
     """A running script; leaving the block kills it. ``folder`` is its working directory and holds all it writes."""
 

@@ -8,26 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import stoker
-from stoker.errors import InvalidInput
-from stoker.training.config import CheckpointSource, Interval
-from stoker.training.handover import plain
 from stoker.training.run import Run
-from stoker.workers import findings
 from stoker.workers.protocol import Inbox
-from tests.support.scripts import Script
-
-
-def say(*words: object) -> None:
-    """Print a line that the test reads."""
-    sys.stdout.write(" ".join(map(str, words)) + "\n")
-    sys.stdout.flush()
+from tests.support.scripts import Script, say
 
 
 def test_without_stoker_every_call_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,57 +185,6 @@ def test_two_loops_over_batches_in_one_epoch_are_refused(tmp_path: Path) -> None
         assert script.wait() == 1
 
 
-def saves(**things: Any) -> Any:
-    """A program that writes one checkpoint of these things, or goes on from it."""
-
-    def program() -> None:
-        run = stoker.current_run()
-        run.resume(**things)
-        for _ in run.epochs(1 + run.epoch):
-            pass
-
-    return program
-
-
-def keeps_a_function() -> None:
-    run = stoker.current_run()
-    run.resume(model=nn.Linear(1, 1), loss=lambda: 3)
-    run.checkpoint()
-
-
-def test_what_is_no_data_is_refused_by_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Script(tmp_path, keeps_a_function) as script:
-        assert script.wait() == 1
-    assert "values.loss: a value of type function cannot be kept in a checkpoint" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("things", "evidence"),
-    [
-        ({"model": nn.Linear(2, 3)}, "model does not take its state"),
-        ({"net": nn.Linear(2, 2)}, "the checkpoint holds no net"),
-        ({}, "the checkpoint holds more than run.resume was given: it lacks model=…"),
-    ],
-)
-def test_a_checkpoint_of_other_objects_is_refused(things: Any, evidence: str, tmp_path: Path) -> None:
-    with Script(tmp_path, saves(model=nn.Linear(2, 2)), scratch="a") as first:
-        assert first.wait() == 0
-    with Script(tmp_path, saves(**things), scratch="b", checkpoint=first.source()) as second:
-        assert second.wait() == 1
-    (failure,) = second.of_kind("failure")
-    assert failure["class"] == "checkpoint_mismatch"
-    assert evidence in failure["evidence"]
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged"
-    damaged.write_bytes(b"no checkpoint")
-    source = CheckpointSource(str(damaged), "0" * 64, 3)
-    with Script(tmp_path, saves(model=nn.Linear(2, 2)), checkpoint=source) as script:
-        assert script.wait() == 1
-    assert script.messages[-1]["class"] == "checkpoint_mismatch"
-
-
 def diverges() -> None:
     run = stoker.current_run()
     run.log(train_loss=math.inf)
@@ -270,71 +208,3 @@ def test_a_data_set_that_was_not_given_is_named(tmp_path: Path) -> None:
         assert script.wait() == 1
     assert script.messages[-1]["class"] == "data_missing"
     assert script.messages[-1]["evidence"] == "no data set 'cifar10': the job was given digits"
-
-
-def hands_in() -> None:
-    run = stoker.current_run()
-    scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    run.result(loss=torch.tensor(0.25), history=[0.5, math.nan], accuracy=66.7)
-    run.predictions(labels=[0, 1, 1], predicted=scores, classes=["cat", "dog"], probabilities=scores)
-
-
-def test_what_is_handed_in_agrees_with_itself(tmp_path: Path) -> None:
-    with Script(tmp_path, hands_in) as script:
-        assert script.wait() == 0
-    result, made = script.of_kind("result")[-1], script.of_kind("predictions")[-1]
-    found = findings.read(script.scratch, result, made)
-    assert (found.count, found.classes) == (3, ("cat", "dog"))
-    assert found.document["accuracy"] == 2 / 3
-    assert found.document["per_class"] == {"cat": 1.0, "dog": 0.5}
-    assert (found.document["loss"], found.document["history"]) == (0.25, [0.5, None])
-    assert found.document["notes"] == ["the script said accuracy 66.7"]
-
-
-def hands_in_wrongly() -> None:
-    run = stoker.current_run()
-    wrong: list[dict[str, Any]] = [
-        {"labels": [], "predicted": []},
-        {"labels": [0, 1], "predicted": [0]},
-        {"labels": [0.5], "predicted": [0]},
-        {"labels": [0], "predicted": [-1]},
-        {"labels": [0], "predicted": [2], "classes": ["a", "b"]},
-        {"labels": ["cat"], "predicted": ["cat"]},
-        {"labels": [0], "predicted": [0], "probabilities": [7.0]},
-        {"labels": [0], "predicted": [0], "probabilities": [[math.nan]]},
-        {"labels": [0, 1], "predicted": [0, 1], "probabilities": [[1.0], [1.0]]},
-    ]
-    for given in wrong:
-        try:
-            run.predictions(**given)
-        except InvalidInput as error:
-            say(error.field)
-
-
-def test_predictions_that_cannot_be_are_refused_by_field(tmp_path: Path) -> None:
-    with Script(tmp_path, hands_in_wrongly) as script:
-        fields = list(script.printed())
-    assert fields == ["labels", "predicted", "labels", "predicted", "predicted", "labels", *["probabilities"] * 3]
-    assert script.of_kind("predictions") == []
-
-
-def test_a_result_that_is_no_data_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"best\.model: a value of type Linear is no result"):
-        plain({"model": nn.Linear(1, 1)}, "best")
-
-
-def asked_for_a_checkpoint() -> None:
-    run = stoker.current_run()
-    run.resume(model=nn.Linear(1, 1))
-    run.log(loss=1)
-    for step in run.steps(range(10**9)):
-        if step == 0:
-            say("ready")
-        run.log(loss=step)
-
-
-def test_a_checkpoint_is_written_when_the_supervisor_asks_for_one(tmp_path: Path) -> None:
-    with Script(tmp_path, asked_for_a_checkpoint, every=Interval("step", 10**9)) as script:
-        next(script.printed())
-        script.ask("checkpoint")
-        assert script.until("checkpoint")["step"] > 0
