@@ -12,8 +12,9 @@ from stoker.client.forecasts import announced
 from stoker.client.job import Job
 from stoker.client.screen import amount, as_json, duration, print_json, safe, say
 from stoker.client.specfile import assign
-from stoker.errors import StokerError
+from stoker.errors import InvalidInput, StokerError
 from stoker.jobs.spec import PRIORITIES, parse_spec
+from stoker.quoting import quoted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,7 +85,19 @@ def take(options: dict[str, Any], paths: dict[str, str]) -> dict[str, Any]:
     for option, path in paths.items():
         if (value := options.pop(option)) not in (None, ()):
             _put(fields, path, list(value) if isinstance(value, tuple) else value)
+    _refuse_gpu_of_cpu(fields.get("resources", {}))
     return fields
+
+
+def _refuse_gpu_of_cpu(asked: dict[str, Any]) -> None:
+    """Raise InvalidInput for options that contradict each other; in a spec what a GPU would be is not read on a CPU."""
+    for field in ("gpus", "gpu_memory", "gpu_type") if asked.get("device") == "cpu" else ():
+        if asked.get(field, 1) != 1:
+            raise InvalidInput(
+                f"resources.{field}",
+                f"is {quoted(asked[field]).removesuffix('.0')}, but resources.device is cpu",
+                f"remove resources.{field}, or set resources.device: gpu, or auto to let Stoker choose",
+            )
 
 
 def _put(fields: dict[str, Any], path: str, value: Any) -> None:

@@ -14,7 +14,6 @@ from stoker.jobs.recipients import RecipientText
 from stoker.jobs.spec_code import Environment, Notebook, Script, Variable, default_name
 from stoker.jobs.spec_fields import Bytes, DatasetName, Name, Seconds, Tag, printable, refuse_repeated
 from stoker.jobs.spec_train import Train
-from stoker.quoting import quoted
 from stoker.training import config as training
 
 PRIORITIES = {"low": 0, "normal": 1, "high": 2, "urgent": 3}
@@ -24,7 +23,7 @@ OWN_CODE = ("environment", "datasets", "secrets")  # what only a script or a not
 
 
 class Resources(Strict):
-    """What one attempt holds while it runs. Where `auto` becomes a CPU, gpus, gpu_memory and gpu_type do not apply."""
+    """What one attempt holds while it runs. On a CPU, gpus, gpu_memory and gpu_type do not apply."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     gpus: float = 1
@@ -49,23 +48,6 @@ class Resources(Strict):
         if not 0.001 <= cpus <= MOST_CPUS:
             raise InvalidInput("resources.cpus", f"{cpus:.15g} CPUs cannot be given", f"ask for 0.001 to {MOST_CPUS}")
         return cpus
-
-    @model_validator(mode="after")
-    def _agrees(self) -> "Resources":
-        """On a CPU there is no GPU of which anything could be asked; a default, written out or not, asks nothing."""
-        asked = {
-            "gpus": f"{self.gpus:g}" if self.gpus != 1 else None,
-            "gpu_memory": self.gpu_memory and f"{self.gpu_memory / 1e9:g}GB",
-            "gpu_type": self.gpu_type and quoted(self.gpu_type),
-        }
-        for field, value in asked.items():
-            if self.device == "cpu" and value is not None:
-                raise InvalidInput(
-                    f"resources.{field}",
-                    f"is {value}, but resources.device is cpu",
-                    f"remove resources.{field}, or set resources.device: gpu, or auto to let Stoker choose",
-                )
-        return self
 
 
 class Checkpoint(Strict):

@@ -18,12 +18,6 @@ MEMORY = 'is not an amount of memory; write it like "4GB" or "512MiB", up to 102
 NONE = "for a job without a GPU set resources.device: cpu"
 
 
-def on_cpu(field: str, value: str) -> str:
-    """What is said of a field that only a GPU can have."""
-    fix = f"remove resources.{field}, or set resources.device: gpu, or auto to let Stoker choose"
-    return f"resources.{field}: is {value}, but resources.device is cpu; {fix}"
-
-
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gpus": -1}, f"resources.gpus: -1 GPUs cannot be given; {WHOLE}"),
     ({"gpus": 0}, f"resources.gpus: 0 GPUs cannot be given; {WHOLE}; {NONE}"),
@@ -40,10 +34,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"memory": "a\\b\n'c'"}, rf"resources.memory: 'a\b\u000a'c'' {MEMORY}"),
     ({"gpu_memory": "GB"}, f"resources.gpu_memory: 'GB' {MEMORY}"),
     ({"gpu_type": " "}, "resources.gpu_type: has 1 characters; use 1 to 100, not only blanks"),
-    ({"device": "cpu", "gpu_memory": "8GB"}, on_cpu("gpu_memory", "8GB")),
-    ({"device": "cpu", "gpu_type": "H100"}, on_cpu("gpu_type", "'H100'")),
-    ({"device": "cpu", "gpus": 0.3}, on_cpu("gpus", "0.3")),
-    ({"device": "cpu", "gpus": 2}, on_cpu("gpus", "2")),
 ]
 
 
@@ -73,8 +63,22 @@ def test_what_is_no_number_is_refused_by_each_in_its_own_words(client: TestClien
                 assert field in result.stderr, result.stderr
 
 
-@pytest.mark.parametrize("resources", [{"gpus": 0.3}, {"gpu_memory": "8GB"}, {"device": "cpu", "gpus": 1}])
-def test_what_a_gpu_would_have_to_be_may_be_said_while_one_may_be_chosen(
+GPUS: list[tuple[str, Any]] = [("gpu_memory", "8GB"), ("gpu_type", "H100"), ("gpus", 0.3), ("gpus", 2)]
+
+
+@pytest.mark.parametrize(("field", "value"), GPUS)
+def test_options_that_contradict_each_other_are_refused_by_the_command_line(field: str, value: object) -> None:
+    option = f"--{field.replace('_', '-')}"
+    result = CliRunner().invoke(cli, ["train", "-d", "digits", "--device", "cpu", option, str(value), "--dry-run"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    shown = f"'{value}'" if isinstance(value, str) else str(value)
+    assert result.stderr.startswith(f"Error: resources.{field}: is {shown}, but resources.device is cpu; remove ")
+
+
+@pytest.mark.parametrize(
+    "resources", [{"gpus": 0.3}, {"gpu_memory": "8GB"}, *({"device": "cpu", field: value} for field, value in GPUS)]
+)
+def test_what_a_gpu_would_have_to_be_may_be_said_and_does_not_apply_to_a_cpu(
     client: TestClient, resources: dict[str, Any]
 ) -> None:
     answer = client.post(JOBS, json={"train": {"dataset": "digits"}, "resources": resources})
