@@ -15,7 +15,7 @@ from stoker.jobs.leases import BROKER_DOWN_SQL, outgoing
 from stoker.jobs.placement import LeastLoss, Rule
 from stoker.jobs.planner import plan
 from stoker.jobs.policy import DEFAULT_POLICY, Policy
-from stoker.jobs.present import Estimator, limits_only, reservations, running_jobs, shares
+from stoker.jobs.present import Estimator, Runs, limits_only, reservations, shares
 from stoker.jobs.protocol import PROTOCOL
 from stoker.jobs.situation import Candidate, Situation
 from stoker.jobs.window import READY, WINDOW, Demands
@@ -57,6 +57,7 @@ class Means:
     demands: Demands = field(default_factory=Demands)
     estimator: Estimator = limits_only
     policy: Policy = DEFAULT_POLICY
+    runs: Runs = field(default_factory=Runs)
 
 
 def dispatch(session: Session, means: Means | None = None, depth: int = WINDOW) -> Pass:
@@ -86,7 +87,7 @@ def read_situation(
     session: Session, queue: Sequence[Candidate], means: Means, unread: Lanes | None = None
 ) -> Situation:
     """All that a plan for these jobs is made of, as it is in this transaction."""
-    running = running_jobs(session)
+    running = means.runs.read(session)
     return Situation(
         now=database_clock(session),
         queue=queue,

@@ -22,6 +22,7 @@ from stoker.jobs.dispatch import Means, dispatch, last_wish
 from stoker.jobs.leases import record_send
 from stoker.jobs.moves import WAKE
 from stoker.jobs.policy import Policy
+from stoker.jobs.present import Runs
 from stoker.jobs.prospects import Foresight, foresee
 from stoker.jobs.sweep import Contact, sweep
 from stoker.jobs.window import WINDOW, Demands
@@ -57,7 +58,7 @@ class Dispatcher:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outbox: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
         self._pending: set[UUID] = set()
-        self._foresight, self._demands = Foresight(), Demands()
+        self._foresight, self._demands, self._runs = Foresight(), Demands(), Runs()
         self._policy = Policy(hold_seconds=settings.preempt_grace_seconds + 60.0)
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -148,7 +149,7 @@ class Dispatcher:
     def _means(self, session: Session) -> Means:
         """What is kept between passes, as of now."""
         rule = self._foresight.mix.rule(session)
-        return Means(rule, self._demands, self._foresight.durations.estimates, self._policy)
+        return Means(rule, self._demands, self._foresight.durations.estimates, self._policy, self._runs)
 
     def _foresee(self) -> None:
         """Write down when jobs that wait are expected to start, also where nobody asks: so errors are known."""

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from stoker.errors import AlreadyFinal, AttemptClosed, JobNotFound, MoveRefused, OtherVersion
@@ -15,11 +15,13 @@ from stoker.jobs.protocol import PROTOCOL
 WAKE = "stoker_wake"  # NOTIFY channels: the dispatcher should look,
 REQUEST = "stoker_request"  # a worker should look at the requests for this attempt,
 SHOW = "stoker_job"  # something to show about this job has changed
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+_AS_RETURNED = {"synchronize_session": False, "populate_existing": True}  # else the update is evaluated here, too
 
 
 def notify(session: Session, channel: str = WAKE, payload: object = "") -> None:
     """Wake whoever listens, when this transaction commits."""
-    session.execute(select(func.pg_notify(channel, str(payload))))
+    session.execute(_NOTIFY, {"channel": channel, "payload": str(payload)})
 
 
 def add_event(
@@ -57,9 +59,8 @@ def apply(
         statement = statement.where(Job.cancel_requested_at.is_(None))
     if move is PLACE:  # the plan was made from what was committed before
         statement = statement.where(Job.held.is_(False), or_(Job.not_before.is_(None), Job.not_before <= func.now()))
-    job = session.scalars(
-        statement.values(_stamps(move) | {"state": move.target} | values).returning(Job)
-    ).one_or_none()
+    statement = statement.values(_stamps(move) | {"state": move.target} | values).returning(Job)
+    job = session.scalars(statement, execution_options=_AS_RETURNED).one_or_none()
     if job is None:
         raise _refusal(session, move, number)
     add_event(session, move.name, actor=actor, reason=reason, job=number, attempt=attempt)

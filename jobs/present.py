@@ -2,9 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.charges import half, seconds_since
@@ -16,28 +19,54 @@ from stoker.jobs.situation import Candidate, Estimates, LimitsOnly, Reservation,
 
 Estimator = Callable[[Session, Sequence[Candidate], Sequence[Running]], Estimates]
 
-_RUNNING = text("""
-SELECT a.job_number, j.priority, j.team_id, j.owner_id, a.worker_id, a.device, a.cpus_milli, a.memory_bytes,
-    a.gpus_milli, extract(epoch FROM a.placed_at)::float8 AS placed_at,
-    extract(epoch FROM greatest(a.claimed_at, c.created_at))::float8 AS kept_at, a.claimed_at IS NOT NULL AS claimed,
-    extract(epoch FROM j.preempted_at)::float8 AS preempted_at,
+_CHANGING = text("""
+SELECT a.id, j.priority, extract(epoch FROM greatest(a.claimed_at, c.created_at))::float8,
+    a.claimed_at IS NOT NULL, extract(epoch FROM j.preempted_at)::float8,
     CASE WHEN a.preempt_requested_at IS NOT NULL THEN coalesce(a.preempt_for, 0)
-         WHEN j.cancel_requested_at IS NOT NULL THEN 0 END AS leaves_for,
-    (j.spec->>'time_limit')::float8 AS time_limit,
-    ARRAY(SELECT device_id FROM allocations WHERE attempt_id = a.id ORDER BY device_id) AS units
+         WHEN j.cancel_requested_at IS NOT NULL THEN 0 END
 FROM attempts a JOIN jobs j ON j.number = a.job_number
     LEFT JOIN checkpoints c ON c.id = j.latest_checkpoint_id AND c.created_at > a.claimed_at
 WHERE a.state <> 'ended'
 ORDER BY a.job_number
 """)
+_LASTING = text("""
+SELECT a.id, a.job_number, j.team_id, j.owner_id, a.worker_id, a.device, a.cpus_milli, a.memory_bytes, a.gpus_milli,
+    extract(epoch FROM a.placed_at)::float8 AS placed_at, (j.spec->>'time_limit')::float8 AS time_limit,
+    ARRAY(SELECT device_id FROM allocations WHERE attempt_id = a.id ORDER BY device_id) AS units
+FROM attempts a JOIN jobs j ON j.number = a.job_number
+WHERE a.id = ANY(CAST(:attempts AS uuid[]))
+""")
 
 
-def running_jobs(session: Session) -> list[Running]:
-    """All jobs that are placed or run, also on workers that take no new ones."""
-    return [
-        Running(
+class Runs:
+    """The jobs that are placed or run. What never changes about an attempt is kept between passes: it is most of it."""
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, tuple[Row[Any], Running]] = {}
+
+    def read(self, session: Session) -> list[Running]:
+        """All of them as they are now, also on workers that take no new ones."""
+        rows, known = session.execute(_CHANGING).all(), self._known
+        lasting = _lasting(session, [row[0] for row in rows if row[0] not in known])
+        found: dict[UUID, tuple[Row[Any], Running]] = {}
+        for row in rows:
+            before = known.get(row[0])
+            if before is not None and before[0] == row:
+                found[row[0]] = before
+            else:
+                found[row[0]] = (row, _changed(before[1] if before else lasting[row[0]], *row[1:]))
+        self._known = found
+        return [running for _, running in found.values()]
+
+
+def _lasting(session: Session, attempts: list[UUID]) -> dict[UUID, Running]:
+    """What stays the same about these attempts; all else is still to be filled in."""
+    if not attempts:
+        return {}
+    return {
+        row.id: Running(
             row.job_number,
-            row.priority,
+            0,
             Demand(
                 row.cpus_milli,
                 row.memory_bytes,
@@ -50,14 +79,28 @@ def running_jobs(session: Session) -> list[Running]:
             team=row.team_id,
             user=row.owner_id,
             placed_at=row.placed_at,
-            kept_at=row.kept_at or row.placed_at,
-            claimed=row.claimed,
-            preempted_at=row.preempted_at,
-            leaves_for=row.leaves_for,
             time_limit_seconds=row.time_limit,
         )
-        for row in session.execute(_RUNNING)
-    ]
+        for row in session.execute(_LASTING, {"attempts": attempts})
+    }
+
+
+def _changed(
+    running: Running,
+    priority: int,
+    kept_at: float | None,
+    claimed: bool,
+    preempted_at: float | None,
+    leaves_for: int | None,
+) -> Running:
+    return replace(
+        running,
+        priority=priority,
+        kept_at=kept_at or running.placed_at,
+        claimed=claimed,
+        preempted_at=preempted_at,
+        leaves_for=leaves_for,
+    )
 
 
 _RESERVATIONS = select(

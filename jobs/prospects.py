@@ -19,6 +19,7 @@ from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
 from stoker.jobs.outlook import PASSES, Drained, Draining, Outlook, look_ahead
 from stoker.jobs.planner import Plan, plan
+from stoker.jobs.present import Runs
 from stoker.jobs.reasons import NEXT, Reason
 from stoker.jobs.situation import NEW, Candidate, Running, Situation
 from stoker.jobs.submitted import RecentlySubmitted
@@ -96,6 +97,7 @@ class Foresight:
     durations: RecentDurations = field(default_factory=RecentDurations)
     mix: RecentMix = field(default_factory=RecentMix)
     demands: Demands = field(default_factory=Demands)
+    runs: Runs = field(default_factory=Runs)
     submitted: RecentlySubmitted = field(default_factory=RecentlySubmitted)
     whole: int = WHOLE
 
@@ -127,7 +129,7 @@ class Foresight:
                 asked.add(extra[0].number, extra[1])
             return asked
 
-        means = Means(self.mix.rule(session), self.demands, estimates)
+        means = Means(self.mix.rule(session), self.demands, estimates, runs=self.runs)
         lanes = None if short(session, self.whole) else Lanes(session, DEPTH, self.demands, about)
         queue = lanes.first if lanes else queue_window(session, self.whole, self.demands)
         situation = read_situation(session, queue, means, lanes)

@@ -18,7 +18,7 @@ from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Device, Event, Job, Pool, Reservation, Usage, Worker
 from stoker.jobs.placement import LeastLoss
 from stoker.jobs.planner import plan
-from stoker.jobs.present import running_jobs, shares
+from stoker.jobs.present import Runs, shares
 from stoker.jobs.situation import Preemption
 from stoker.jobs.window import WINDOW, WINDOW_SQL, queue_window
 from tests.support.queue import Queue
@@ -196,7 +196,7 @@ def test_parts_of_a_gpu_are_taken_only_where_a_pool_allows_them(queue: Queue) ->
     assert run_all(queue, incarnation) == mine
     assert queue.used()[3] == 600
     with queue.factory() as session:
-        assert [running.demand.gpu_milli for running in running_jobs(session)] == [300, 300]
+        assert [running.demand.gpu_milli for running in Runs().read(session)] == [300, 300]
         assert [unit.team for node in live_fleet(session) for unit in node.units] == [1]
     queue.join("other")
     other = queue.submit(resources=part)
