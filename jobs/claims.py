@@ -21,7 +21,7 @@ from stoker.jobs.models import (
     User,
 )
 from stoker.jobs.resuming import ClaimedCheckpoint
-from stoker.jobs.spec import JobSpec, stored_spec
+from stoker.jobs.spec import JobSpec, parse_spec
 from stoker.jobs.vault import Vault
 
 
@@ -79,7 +79,7 @@ def describe(
     owner, team = session.execute(
         select(User.name, Team.name).select_from(User).join(Team, Team.id == job.team_id).where(User.id == job.owner_id)
     ).one()
-    spec = stored_spec(job.spec)
+    spec = parse_spec(job.spec)
     devices = session.execute(
         select(Device.uuid, Device.memory_bytes)
         .join(Allocation, Allocation.device_id == Device.id)

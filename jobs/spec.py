@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from stoker.errors import InvalidInput
-from stoker.jobs.documents import DocumentInvalid, Strict, validate
+from stoker.jobs.documents import Strict, validate
 from stoker.jobs.quantities import parse_every
 from stoker.jobs.recipients import RecipientText
 from stoker.jobs.spec_code import Environment, Notebook, Script, Variable, default_name
@@ -153,32 +153,11 @@ def _check_trainable(spec: JobSpec) -> None:
         raise InvalidInput(f"train.{error.field}", error.problem, error.fix) from None
 
 
-def _check_device(resources: Resources) -> None:
-    """On a CPU there is no GPU of which anything could be asked; a default, written out or not, asks nothing."""
-    asked = {
-        "gpus": f"{resources.gpus:g}" if resources.gpus != 1 else None,
-        "gpu_memory": resources.gpu_memory and f"{resources.gpu_memory / 1e9:g}GB",
-        "gpu_type": resources.gpu_type and quoted(resources.gpu_type),
-    }
-    for field, value in asked.items():
-        if resources.device == "cpu" and value is not None:
-            fix = f"remove resources.{field}, or set resources.device: gpu, or auto to let Stoker choose"
-            problem = f"is {value}, but resources.device is cpu"
-            raise DocumentInvalid([InvalidInput(f"resources.{field}", problem, fix)])
-
-
 def parse_spec(document: Any) -> JobSpec:
     """Validate a spec that came as JSON or YAML.
 
     Raises DocumentInvalid.
     """
-    spec = validate(JobSpec, document)
-    _check_device(spec.resources)
-    return spec
-
-
-def stored_spec(document: Any) -> JobSpec:
-    """Read a spec that was accepted, perhaps by older code, which took `gpu_memory` beside `device: cpu`."""
     return validate(JobSpec, document)
 
 

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from stoker.errors import AttemptClosed, InvalidInput, NotFound, Unrunnable
 from stoker.jobs.attempts import Ending
@@ -83,17 +83,6 @@ def test_what_a_trainer_blames_on_a_sound_device_uses_up_retries_and_is_no_loss_
         queue.claim(outgoing.attempt_id, incarnation)
         assert queue.finish(outgoing.attempt_id, incarnation, Ending(Outcome.FAILED, failure=failure)) == State.QUEUED
     assert queue.job(number).retries_used == LOSSES_ANYWHERE
-
-
-def test_a_job_that_older_code_accepted_is_claimed_though_it_would_be_refused_now(queue: Queue) -> None:
-    incarnation = queue.worker()
-    queue.submit(resources={"device": "cpu", "memory": 10**8})
-    with queue.factory() as session:
-        job = session.scalars(select(Job)).one()
-        job.spec = job.spec | {"resources": job.spec["resources"] | {"gpu_memory": 8 * 10**9}}
-        session.commit()
-    (outgoing,) = queue.dispatch()
-    assert queue.claim(outgoing.attempt_id, incarnation).spec.resources.gpu_memory == 8 * 10**9
 
 
 def test_an_unclaimed_attempt_is_sent_again_and_then_queued_again(queue: Queue) -> None:
