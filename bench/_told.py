@@ -1,7 +1,7 @@
 """Estimates in a simulated week: asked for once a job, corrected by what came of those before, compared with what came.
 
 Beside them three bounds: what the same look ahead tells when it knows how long every job runs that has come; when it
-knows what is still to come instead; and when of that it knows no more than the odds, by five other weeks of the same
+knows what is still to come instead; and when of that it knows no more than the odds, by three other weeks of the same
 users. None knows which worker will be lost.
 """
 
@@ -68,7 +68,7 @@ class Asking:
         raw = look_ahead(look, asked)
         sure = {number: _sure(made.tasks[number].seconds) for number in line.waiting}
         sure_left = {number: _sure(line.ends_at[number] - line.now) for number in line.running}
-        lengths = look_ahead(replace(look, lasts=sure, left=sure_left), asked)
+        lengths = look_ahead(replace(look, lasts=sure, left=sure_left), asked, runs=3)
         arrivals = foresee(look, line, asked, made.tasks.values())
         odds = _middle([foresee(look, line, asked, other) for other in self.others], asked)
         correction = Correction.of(self.past(line))

@@ -26,7 +26,7 @@ from _week import DAY, FLOOD, GPUS, HOUR, TEAMS, WEIGHTS, Task, always_waiting, 
 from stoker.jobs.timeline import Timeline
 
 Ran = tuple[Run, Timeline]
-OTHERS = 5  # weeks by which the odds of arrivals are known
+OTHERS = 3  # weeks by which the odds of arrivals are known
 
 
 def waits(made: Run, line: Timeline, team: int | None = None) -> list[float]:
