@@ -77,24 +77,28 @@ def shape_on(before: bytes, machine: str) -> bytes:
 
 
 class Demands:
-    """The demand of each shape that was met; kept between passes, since shapes are few and jobs many."""
+    """The demand of each shape that was met; kept between passes, since shapes are few and jobs many.
+
+    Threads may share it: what was found once stays as it is, and more is found in a copy.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, int], Demand] = {}
 
-    def find(self, session: Session, rows: Iterable[Row[Any]]) -> dict[tuple[bytes, int], Demand]:
+    def find(self, session: Session, rows: Iterable[Row[Any]]) -> Mapping[tuple[bytes, int], Demand]:
         """The demands of these jobs, by shape and team."""
-        missing = {(row.shape, row.team_id): row.number for row in rows if (row.shape, row.team_id) not in self._known}
-        if missing:
-            if len(self._known) > DEMANDS_KEPT:
-                self._known.clear()
-                return self.find(session, rows)
-            statement = select(Job.shape, Job.team_id, Job.spec["resources"].label("resources"), Job.pinned_machine)
-            for job in session.execute(statement.where(Job.number.in_(missing.values()))):
-                demand = demand_of(job.resources, job.pinned_machine, job.team_id)
-                same = next((known for known in self._known.values() if known == demand), demand)
-                self._known[job.shape, job.team_id] = same  # one object for equal ones: quickly told to be equal
-        return self._known
+        first, known = {(row.shape, row.team_id): row.number for row in rows}, self._known
+        if first.keys() <= known.keys():
+            return known
+        known = {} if len(known) > DEMANDS_KEPT else dict(known)
+        statement = select(Job.shape, Job.team_id, Job.spec["resources"].label("resources"), Job.pinned_machine)
+        missing = [number for kind, number in first.items() if kind not in known]
+        for job in session.execute(statement.where(Job.number.in_(missing))):
+            demand = demand_of(job.resources, job.pinned_machine, job.team_id)
+            same = next((one for one in known.values() if one == demand), demand)
+            known[job.shape, job.team_id] = same  # one object for equal ones: quickly told to be equal
+        self._known = known
+        return known
 
 
 def short(session: Session, most: int) -> bool:

@@ -1,7 +1,7 @@
 """A queue that is too long to be read whole: its jobs are told the same, or that they are too far away to tell."""
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, select, text, update
 
 from stoker.jobs.accounts import Caller
 from stoker.jobs.dispatch import Means, dispatch
@@ -12,10 +12,11 @@ from stoker.jobs.prospects import Foresight, foresee
 from stoker.jobs.reads_jobs import view_job
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.steering import set_held
-from stoker.jobs.window import queue_window
+from stoker.jobs.window import Demands, queue_window
 from tests.support.queue import GPU, Queue, spec_document
 
 LONG = 5  # jobs, of which a queue counts as too long to be read whole here
+KINDS = text("SELECT shape, team_id, number FROM jobs")
 ONE = {"cpus": 1, "memory": 10**8}
 ON_GPU = ONE | {"device": "gpu"}
 
@@ -139,3 +140,15 @@ def test_a_pass_that_asks_for_lengths_reads_those_of_all_that_it_read(queue: Que
         assert dispatch(session, Means(estimator=Foresight().durations.estimates)).sent == ()
         session.rollback()
     assert len([statement for statement in asked if "latest_checkpoint_id LEFT JOIN attempts" in statement]) == 1
+
+
+def test_demands_that_were_found_stay_when_another_thread_finds_more(queue: Queue) -> None:
+    demands = Demands()
+    queue.submit(resources=ONE)
+    with queue.factory() as session:
+        rows = session.execute(KINDS).all()
+        before = demands.find(session, rows)
+        queue.submit(resources=ONE | {"cpus": 2})
+        more = demands.find(session, session.execute(KINDS).all())
+        assert demands.find(session, rows) is more
+    assert (len(before), len(more)) == (1, 2)
