@@ -4,7 +4,9 @@ import os
 import random
 import signal
 import sys
+import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from stoker.training.config import CheckpointSource, Interval
 from tests.support.scripts import Script
 
 Points = dict[tuple[str, int], float]
+PAUSE = 0.05  # seconds after each step of a script that is to be ended before its end, by whoever is late to see it
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
@@ -33,7 +36,7 @@ class Noisy(Dataset[tuple[Tensor, Tensor]]):
         return clean + torch.randn(8) * 0.1 + random.random() * 0.01, clean.sum(0, keepdim=True)
 
 
-def train(loader: DataLoader[Any]) -> None:
+def train(loader: DataLoader[Any], pause: float) -> None:
     """Four epochs of 20 steps with all that has a state: dropout, a schedule, values, generators of one's own."""
     torch.manual_seed(0)
     random.seed(1)
@@ -52,27 +55,28 @@ def train(loader: DataLoader[Any]) -> None:
             schedule.step()
             kept.total += loss.item()
             run.log(loss=loss)
+            time.sleep(pause)
         history.append(kept.total)
         kept.total = 0.0
         run.log(mean=history[-1] / 20)
     run.result(history=history)
 
 
-def in_order() -> None:
-    train(DataLoader(Noisy(), batch_size=16))
+def in_order(pause: float = 0.0) -> None:
+    train(DataLoader(Noisy(), batch_size=16), pause)
 
 
-def shuffled() -> None:
-    train(DataLoader(Noisy(), batch_size=16, shuffle=True))
+def shuffled(pause: float = 0.0) -> None:
+    train(DataLoader(Noisy(), batch_size=16, shuffle=True), pause)
 
 
-def with_a_generator() -> None:
+def with_a_generator(pause: float = 0.0) -> None:
     sampler = WeightedRandomSampler([1.0] * 320, 320, generator=torch.Generator().manual_seed(7))
-    train(DataLoader(Noisy(), batch_size=16, sampler=sampler, generator=torch.Generator().manual_seed(8)))
+    train(DataLoader(Noisy(), batch_size=16, sampler=sampler, generator=torch.Generator().manual_seed(8)), pause)
 
 
-def with_workers() -> None:
-    train(DataLoader(Noisy(), batch_size=16, shuffle=True, num_workers=2))
+def with_workers(pause: float = 0.0) -> None:
+    train(DataLoader(Noisy(), batch_size=16, shuffle=True, num_workers=2), pause)
 
 
 def content(source: CheckpointSource | None) -> tuple[dict[str, Any], bytes]:
@@ -116,7 +120,8 @@ def test_a_script_ends_as_if_it_had_never_stopped(program: Any, how: str, tmp_pa
     source: CheckpointSource | None = None
     logged: Points = {}
     for attempt in range(2):
-        with Script(tmp_path, program, every=every, checkpoint=source, scratch=str(attempt)) as script:
+        slow = partial(program, PAUSE)
+        with Script(tmp_path, slow, every=every, checkpoint=source, scratch=str(attempt)) as script:
             disturb(script, how, dice.randint(1, 4))
             source = script.source()
             assert source is not None
@@ -129,7 +134,7 @@ def test_a_script_ends_as_if_it_had_never_stopped(program: Any, how: str, tmp_pa
     assert found == expected
 
 
-def only_epochs() -> None:
+def only_epochs(waits_in: int | None = None) -> None:
     torch.manual_seed(0)
     net = nn.Linear(4, 2)
     run = stoker.current_run()
@@ -139,14 +144,16 @@ def only_epochs() -> None:
             with torch.no_grad():
                 net.weight += torch.randn(2, 4)
         sys.stdout.write(f"{epoch}\n")
+        while epoch == waits_in and not run.should_stop:
+            time.sleep(0.01)
 
 
 def test_without_steps_a_job_goes_on_from_the_last_epoch_that_was_completed(tmp_path: Path) -> None:
     with Script(tmp_path, only_epochs, scratch="whole") as whole:
         assert whole.wait() == 0
         expected = content(whole.source())
-    with Script(tmp_path, only_epochs, scratch="first") as first:
-        first.until("checkpoint", 2)
+    with Script(tmp_path, partial(only_epochs, waits_in=3), scratch="first") as first:
+        first.until("checkpoint")
         first.ask("stop")
         assert first.wait() == 0
         source = first.source()
