@@ -84,7 +84,7 @@ class Poster:
 
         threading.Thread(target=look_up, name="look up", daemon=True).start()
         try:
-            return answers.get(timeout=_left(until))
+            return answers.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             return []
 

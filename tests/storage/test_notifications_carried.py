@@ -76,7 +76,11 @@ def test_the_silent_receivers_of_one_owner_make_nobody_else_wait(
             cancelled(queue, silent)
         queue.join("nlp")
         settings = replace(settings, notify_allow=f"{receiver.authority} {silent.authority}")
-        courier = Courier(queue.engine, Carrier.of(settings).carry, NO_VAULT, 0.01)
+        carrier = Carrier.of(settings)
+        patient = replace(
+            carrier, poster=replace(carrier.poster, most_seconds=600.0)
+        )  # none ends before we have seen it
+        courier = Courier(queue.engine, patient.carry, NO_VAULT, 0.01)
         courier.start()
         try:
             wait_for(lambda: len(silent.received) == OF_ONE_OWNER, 20, "the silent ones to be asked")

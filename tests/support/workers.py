@@ -133,7 +133,7 @@ class Stage(Queue):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in self.workers:
-            process.wait(20)
+            process.wait(60)  # ten seconds and a step where the machine is free
         self.engine.dispose()
 
 

@@ -73,6 +73,8 @@ def test_a_resolver_that_hangs_costs_no_more_than_a_receiver_that_does(receiver:
 
     with pytest.raises(Undelivered, match="has no address that is allowed here"):
         Poster(listed(receiver), late, most_seconds=0.2).post(to(receiver, host="hooks.lab"), b"{}", {})
+    with pytest.raises(Undelivered, match="has no address that is allowed here"):
+        Poster(listed(receiver), late, most_seconds=0.0).post(to(receiver, host="hooks.lab"), b"{}", {})
     answered.set()
     assert receiver.received == []
 
