@@ -142,10 +142,10 @@ def past_durations(session: Session) -> Durations:
     )
 
 
-# What says which jobs are alike. As text: of a spec it takes what is needed, and no other part of it travels.
-_LIKE = """j.number, j.owner_id, j.team_id, j.pinned_machine,
-    jsonb_build_object('kind', j.kind, j.kind, j.spec->j.kind, 'resources', j.spec->'resources',
+# Of a spec of jobs j what says how long such a job runs and where it fits. As text: no other part of it travels.
+SPEC = """jsonb_build_object('kind', j.kind, j.kind, j.spec->j.kind, 'resources', j.spec->'resources',
         'time_limit', j.spec->'time_limit') AS spec"""
+_LIKE = f"j.number, j.owner_id, j.team_id, j.pinned_machine, {SPEC}"
 _WAITING = text(f"""
 SELECT {_LIKE}, least(1.0, coalesce(c.step / nullif((a.progress->>'steps')::float8, 0), 0.0)) AS done
 FROM jobs j LEFT JOIN checkpoints c ON c.id = j.latest_checkpoint_id LEFT JOIN attempts a ON a.id = c.attempt_id

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from stoker.jobs.arrivals import DAYS, Day, past_days
+from stoker.jobs.durations import SPEC
 from stoker.jobs.fit import Demand
 from stoker.jobs.forecast import Durations, Like, like
 from stoker.jobs.situation import Candidate
@@ -16,14 +17,11 @@ from stoker.jobs.window import demand_of
 
 MOST = 5000  # jobs that are looked at; days before those count as not known
 GOOD_SECONDS = 600.0  # how long what was read is good
-# Of a spec only what says how long such a job runs and where it fits. Who thought better of it before it started
-# took nobody's place.
+# Who thought better of it before it started took nobody's place.
 _SUBMITTED = text(f"""
-SELECT number, team_id, owner_id, priority, extract(epoch FROM created_at)::float8 AS created_at,
-    jsonb_build_object('kind', kind, kind, spec->kind, 'resources', spec->'resources',
-        'time_limit', spec->'time_limit') AS spec,
-    created_at > now() - interval '{DAYS} days' AND (state <> 'cancelled' OR started_at IS NOT NULL) AS counts
-FROM jobs ORDER BY number DESC LIMIT {MOST}
+SELECT j.number, j.team_id, j.owner_id, j.priority, extract(epoch FROM j.created_at)::float8 AS created_at, {SPEC},
+    j.created_at > now() - interval '{DAYS} days' AND (j.state <> 'cancelled' OR j.started_at IS NOT NULL) AS counts
+FROM jobs j ORDER BY j.number DESC LIMIT {MOST}
 """)  # noqa: S608 - constants
 
 
