@@ -19,7 +19,6 @@ from stoker.jobs.walk import Kept
 RUNS = 9  # odd: the middle one is the estimate
 PASSES = 400  # of the planner, for all runs together
 GRAIN = 0.05  # what happens within so great a part of the time since now is planned for at once
-BUDGET_SECONDS = 1.0  # of thinking; what has not started by then has no estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Draining:
     lasts: Mapping[int, Duration]  # of the waiting jobs
     left: Mapping[int, Duration]  # of the running ones
     clock: Callable[[], float] = time.monotonic
-    budget_seconds: float = BUDGET_SECONDS
+    budget_seconds: float = math.inf  # of thinking; what has not started by then has no estimate
     days: Sequence[Day] = ()  # that may come again
     kept: Kept | None = None  # the rest of the queue, where that is too long to be read whole
     started: float = field(init=False)

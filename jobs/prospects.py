@@ -30,6 +30,7 @@ from stoker.jobs.window import Demands, queue_window, short
 
 WHOLE = 1000  # jobs; a queue of no more is read whole: then each has a place
 DEPTH = 1  # jobs of one user, priority and shape of a longer one; more are read as they start in simulated time
+BUDGET_SECONDS = 1.0  # of thinking, in one look
 FORESEE_LOCK = 0x464F524553  # of pg_try_advisory_xact_lock
 MOST_FORESEEN = 100  # at once
 
@@ -100,6 +101,7 @@ class Foresight:
     runs: Runs = field(default_factory=Runs)
     submitted: RecentlySubmitted = field(default_factory=RecentlySubmitted)
     whole: int = WHOLE
+    budget_seconds: float = field(default_factory=lambda: BUDGET_SECONDS)  # tests change it
 
     def reason(self, session: Session, number: int) -> Reason:
         """Why a job that takes turns does not start now: what a pass would decide."""
@@ -117,7 +119,15 @@ class Foresight:
         if extra is not None:
             lasts.add(extra[0].number, extra[1])
         days = self.submitted.read(session).days(known, planned.situation.now)
-        draining = Draining(planned.situation, self.mix.rule(session), lasts, left, days=days, kept=planned.kept)
+        draining = Draining(
+            planned.situation,
+            self.mix.rule(session),
+            lasts,
+            left,
+            budget_seconds=self.budget_seconds,
+            days=days,
+            kept=planned.kept,
+        )
         return Look(draining, planned.reasons, correction(session))
 
     def _plan(self, session: Session, about: Collection[int], extra: Extra | None = None) -> "Planned":

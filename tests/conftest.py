@@ -1,13 +1,14 @@
 """Fixtures that everybody may use: real PostgreSQL, real Redis, a migrated database of one's own for each test."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from stoker.jobs import database
+from stoker.jobs import database, prospects
 from stoker.stack.postgres import Postgres
 from stoker.stack.redis import Redis
 from tests.support.services import make_template, quick_postgres, short_home
@@ -18,6 +19,8 @@ _numbers = itertools.count(1)
 # Transactions of this process are made by tests, in no loop that would try again after a moment in which the machine
 # stood still. Services and workers are other processes, and keep the limit.
 database.IDLE_IN_TRANSACTION = "60s"
+# What is told of starts does not depend on how much of the core this process got.
+prospects.BUDGET_SECONDS = math.inf
 # Nor is an example wrong, or too hard to make, because other processes took the core.
 settings.register_profile("shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared cores")

@@ -78,7 +78,9 @@ def test_what_cannot_be_told_is_not_told() -> None:
     alone = Draining(Situation(NOW, busy().queue, [], shares=SHARES), LeastLoss(), {}, {}, budget_seconds=math.inf)
     found = look_ahead(alone, [3])[3]
     assert (found.start_seconds, found.end_seconds, found.spot) == (None, None, None)
-    late = look_ahead(Draining(busy(), LeastLoss(), {}, {1: sure(9)}, clock=iter(range(99)).__next__), [5])[5]
+    late = look_ahead(
+        Draining(busy(), LeastLoss(), {}, {1: sure(9)}, clock=iter(range(99)).__next__, budget_seconds=1.0), [5]
+    )[5]
     assert late.start_seconds is None  # there was no time left to think
 
 
