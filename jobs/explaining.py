@@ -17,7 +17,7 @@ from stoker.jobs.leases import broker_down
 from stoker.jobs.ledger import Ledger
 from stoker.jobs.lifecycle import FINAL, State
 from stoker.jobs.models import Dependency, Job, Team, User
-from stoker.jobs.prospects import Ahead, Expected, Foresight, Prospect
+from stoker.jobs.prospects import UNABLE, Ahead, Expected, Foresight, Prospect
 from stoker.jobs.reasons import BACKING_OFF, BROKER_DOWN, HELD, NEXT, Reason
 from stoker.jobs.refusals import refuse_unrunnable
 from stoker.jobs.shares import counted
@@ -36,9 +36,9 @@ class Why:
 
     code: str  # stable; of a job that does not wait, its state
     sentence: str
-    position: int | None = None  # 1: the next to start
+    position: int | None = None  # 1: the next to start; None: it does not wait for its turn, or is too far away to tell
     ahead: list[Ahead] = field(default_factory=list)  # those that start before it, by team
-    further: bool = False  # more than those start before it: how many, and when it starts, is too far away to tell
+    further: bool = False  # more than those do: how many, and when it starts, is too far away to tell
     expected: Expected | None = None
     where: str | None = None  # the worker on which it is expected to run
     helps: list[str] = field(default_factory=list)  # what would let it start sooner
@@ -126,14 +126,13 @@ def _apart(session: Session, job: Job) -> Reason | None:
 
 
 def _why(prospect: Prospect) -> Why:
-    known = None if prospect.reason.code in {"no_worker", "other_version"} else prospect.expected
     return Why(
         prospect.reason.code,
         prospect.reason.sentence,
         prospect.position,
         prospect.ahead,
-        prospect.position is None,
-        known,
+        prospect.further,
+        None if prospect.reason.code in UNABLE else prospect.expected,
         prospect.where,
         prospect.helps,
     )
@@ -186,7 +185,8 @@ def read_queue(session: Session, caller: Caller, foresight: Foresight, limit: in
         )
         for job, owner, team in rows
     ]
-    items.sort(key=lambda item: (item.why.position or NEW, item.number))
+    places = {number: place for place, number in enumerate(prospects)}
+    items.sort(key=lambda item: (places.get(item.number, NEW), item.number))
     counts = _counted(session)
     waiting = sum(sum(states.values()) for states in counts.values())
     queued = {team: states.get(State.QUEUED, 0) for team, states in counts.items()}

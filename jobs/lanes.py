@@ -53,6 +53,18 @@ CROSS JOIN LATERAL (
 """
 JOBS_SQL = _JOBS.format(COLUMNS=COLUMNS, READY=READY, BEHIND="")
 BEHIND_SQL = _JOBS.format(COLUMNS=COLUMNS, READY=READY, BEHIND="AND (own_order, number) > (:own_order, :number)")
+# In the order of the index, which knows no ``own_order``: those that were moved to the front have the first turns.
+NEXT_SQL = f"""
+SELECT ready.* FROM unnest(CAST(:teams AS bigint[]), CAST(:users AS bigint[]), CAST(:priorities AS int[]))
+    AS lane (team, owner, class)
+CROSS JOIN LATERAL (
+    SELECT {COLUMNS} FROM jobs
+    WHERE {READY} AND (not_before IS NULL OR not_before <= now()) AND number <> ALL(CAST(:but AS bigint[]))
+        AND team_id = lane.team AND owner_id = lane.owner AND priority = lane.class
+    ORDER BY jobs.queued_at LIMIT :rows
+) ready
+ORDER BY priority DESC, own_order, queued_at, number LIMIT :rows
+"""  # noqa: S608 - constants
 
 
 class Lanes:
@@ -111,6 +123,20 @@ class Lanes:
             "number": job.number,
         }
         return self._read(BEHIND_SQL, WINDOW, wanted)
+
+    def next(self, team: int | None, most: int, but: Collection[int]) -> list[Candidate]:
+        """So many jobs of a team, or of all, of the highest class first, but these; no turn has come to them yet."""
+        lanes = [lane for lane in self.lanes if team in {None, lane.team}]
+        lanes = sorted(lanes, key=lambda lane: (-lane.priority, lane.oldest_at))[:most]
+        wanted = {
+            "teams": [lane.team for lane in lanes],
+            "users": [lane.user for lane in lanes],
+            "priorities": [lane.priority for lane in lanes],
+            "but": list(but),
+            "rows": most,
+        }
+        rows = self._session.execute(text(NEXT_SQL), wanted).all()
+        return candidates(rows, self._kinds.find(self._session, rows), len(rows))
 
     def _read(self, statement: str, depth: int, wanted: dict[str, object]) -> list[Candidate]:
         given = wanted | {"held": [job.number for job in self.first], "rows": depth + 1}

@@ -31,7 +31,7 @@ class Outlook:
     start_high_seconds: float | None  # one of ten is later
     end_seconds: float | None
     spot: Spot | None  # where
-    further: bool = False  # others start before it, too: it stands behind all that was looked at
+    further: bool = False  # others start before it, too: those that were looked at are not all
 
     @property
     def position(self) -> int:
@@ -50,6 +50,13 @@ class Drained:
     starts: Mapping[int, float]
     spots: Mapping[int, Spot]
     passes: int
+    cut: bool = False  # it was ended before nothing happened any more
+    unread: bool = False  # a part of the queue, to which no turn had come
+    waiting: frozenset[int] = frozenset()  # jobs of the queue that were read and have not started
+
+    def further(self, number: int) -> bool:
+        """Whether others may start before a job that has not started, besides those that have."""
+        return self.cut and (self.unread or bool(self.waiting - {number}))
 
 
 @dataclass(frozen=True)
@@ -98,17 +105,21 @@ class Draining:
             estimates=Known(known, self.left, now),
         )
         left = {number: duration.quantile(shares[number]) for number, duration in self.left.items()}
-        line = Timeline(situation, self.rule, lasts, left=left, walk=self.kept.walk() if self.kept else None)
+        walk = self.kept.walk() if self.kept else None
+        line = Timeline(situation, self.rule, lasts, left=left, walk=walk)
         if self.days:
             begin(self.days[day % len(self.days)], line, came)
         line.plan()
-        used = 1
+        used, cut = 1, True
         while used < passes and not wanted(line) and not self.over():
             if not line.step(GRAIN * (line.now - now)):
+                cut = False
                 break
             used += 1
         starts = {number: at - now for number, at in line.first_starts.items()}
-        return Drained(self.of_queue(line), starts, line.first_spots, used)
+        waiting = frozenset(number for number in line.waiting if number <= NEW) - line.first_starts.keys()
+        unread = walk is not None and bool(walk.lanes)
+        return Drained(self.of_queue(line), starts, line.first_spots, used, cut, unread, waiting - self.left.keys())
 
     def of_queue(self, line: Timeline) -> list[Candidate]:
         """The jobs of the queue that have started, in that order; not those that ran, nor those that came."""
@@ -131,7 +142,7 @@ def look_ahead(
     """When each wanted waiting job may be expected to start, and who starts before it.
 
     The first run tells the order, those after it the range. There are fewer of them where one takes many passes.
-    Of a job that stands behind all that could be looked at nothing is told but that.
+    Of a job that did not start in the first run no start is told: it stands behind those that did.
     """
     first = first or draining.run(None, all_of(wanted), passes)
     found = [first]
@@ -145,10 +156,10 @@ def look_ahead(
     places = {job.number: place for place, job in enumerate(order)}
     outlooks = {}
     for number in wanted:
-        further = number not in places
-        starts = sorted(math.inf if further else one.starts.get(number, math.inf) for one in found)
+        behind = number not in places
+        starts = sorted(math.inf if behind else one.starts.get(number, math.inf) for one in found)
         start, low, high = (starts[round(share * (len(starts) - 1))] for share in (0.5, 0.1, 0.9))
-        lasts = draining.lasts.get(number)
+        lasts = draining.lasts.get(number) if math.isfinite(start) else None
         outlooks[number] = Outlook(
             tuple(order[: places.get(number)]),
             _finite(start),
@@ -156,7 +167,7 @@ def look_ahead(
             _finite(high),
             None if lasts is None else _finite(start + lasts.p50_seconds),
             first.spots.get(number),
-            further,
+            behind and first.further(number),
         )
     return outlooks
 

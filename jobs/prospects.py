@@ -33,7 +33,7 @@ DEPTH = 1  # jobs of one user, priority and shape of a longer one; more are read
 BUDGET_SECONDS = 1.0  # of thinking, in one look
 FORESEE_LOCK = 0x464F524553  # of pg_try_advisory_xact_lock
 MOST_FORESEEN = 100  # at once
-
+UNABLE = frozenset({"no_gpu", "no_worker", "other_version"})  # codes of jobs that wait for a worker, and for no job
 
 Extra = tuple[Candidate, Duration]
 
@@ -62,8 +62,9 @@ class Prospect:
 
     number: int
     reason: Reason
-    position: int | None  # 1: the next to start; None: it stands behind all that was looked at
-    ahead: list[Ahead]  # all who start before it, or in that case those who surely do
+    position: int | None  # 1: the next to start; None: nobody can tell
+    ahead: list[Ahead]  # those who start before it
+    further: bool  # others do, too
     expected: Expected
     where: str | None  # the worker on which it is expected to run
     helps: list[str]  # what would let it start sooner
@@ -87,7 +88,8 @@ class Planned:
 
     situation: Situation
     read: Sequence[Candidate]  # of the queue; grows
-    kept: Kept | None  # None: that is all of it
+    lanes: Lanes | None  # the rest; None: that is all of it
+    kept: Kept | None
     reasons: Reasons
 
 
@@ -128,7 +130,7 @@ class Foresight:
             days=days,
             kept=planned.kept,
         )
-        return Look(draining, planned.reasons, correction(session))
+        return Look(draining, planned.reasons, correction(session), planned.lanes)
 
     def _plan(self, session: Session, about: Collection[int], extra: Extra | None = None) -> "Planned":
         """Plan as a pass does; a long queue is read as a pass reads it, where turns come."""
@@ -147,7 +149,7 @@ class Foresight:
             situation = replace(situation, queue=[*queue, extra[0]])
         kept = Kept(lanes) if lanes else None
         made = plan(replace(situation, unread=kept.walk() if kept else None), means.rule)
-        return Planned(situation, lanes.seen if lanes else queue, kept, Reasons(made, other_fleet(session)))
+        return Planned(situation, lanes.seen if lanes else queue, lanes, kept, Reasons(made, other_fleet(session)))
 
     def known(self, session: Session) -> Durations:
         """What is known of how long jobs take."""
@@ -161,11 +163,12 @@ class Look:
     draining: Draining
     reasons: Reasons
     correction: Correction
+    lanes: Lanes | None = None  # where not all that is queued was read
 
     @property
     def whole(self) -> bool:
         """Whether all that is queued was read."""
-        return self.draining.kept is None
+        return self.lanes is None
 
     @property
     def situation(self) -> Situation:
@@ -185,15 +188,21 @@ class Look:
         return self._tell(session, {job.number: job for job in self.situation.queue if job.number in wanted})
 
     def next(self, session: Session, team: int | None, most: int) -> list[Prospect]:
-        """The same of so many jobs that start next, of one team or of all."""
+        """The same of so many jobs that start next, of one team or of all.
+
+        Where fewer are seen to start, those that stand behind them are told, too.
+        """
 
         def these(started: Iterable[Candidate]) -> list[Candidate]:
             return [job for job in started if team in {None, job.team}]
 
-        if self.whole:
+        if self.lanes is None:
             return self._tell(session, {job.number: job for job in these(self.situation.queue)}, most)
         first = self.draining.run(None, lambda line: len(these(self.draining.of_queue(line))) >= most, PASSES)
-        return self._tell(session, {job.number: job for job in these(first.order)}, most, first)
+        jobs = {job.number: job for job in these(first.order)}
+        if len(jobs) < most:
+            jobs |= {job.number: job for job in self.lanes.next(team, most - len(jobs), jobs)}
+        return self._tell(session, jobs, most, first)
 
     def _tell(
         self, session: Session, jobs: Mapping[int, Candidate], most: int | None = None, first: Drained | None = None
@@ -209,28 +218,26 @@ class Look:
         return [self._prospect(jobs[number], outlook) for number, outlook in told.items()]
 
     def _prospect(self, job: Candidate, outlook: Outlook) -> Prospect:
-        names = self.situation.shares.teams
-        teams = Counter(names[one.team].name for one in outlook.ahead)
-        spot = outlook.spot
+        names, reason = self.situation.shares.teams, self.reasons.of(job)
+        able = reason.code not in UNABLE
+        ahead = outlook.ahead if able else ()
+        teams = Counter(names[one.team].name for one in ahead)
+        spot, further = outlook.spot, able and outlook.further
         return Prospect(
             job.number,
-            self.reasons.of(job),
+            reason,
             None if outlook.further else outlook.position,
             [Ahead(team, count) for team, count in teams.most_common()],
-            Expected(
-                *(
-                    None if seconds is None else later(self.now, seconds)
-                    for seconds in (
-                        outlook.start_seconds,
-                        outlook.start_low_seconds,
-                        outlook.start_high_seconds,
-                        outlook.end_seconds,
-                    )
-                )
-            ),
+            further,
+            self._expected(outlook),
             next((node.name for node in self.situation.fleet if spot is not None and node.id == spot.node), None),
-            helps(job, self.reasons.plan.made.board.nodes, outlook.ahead, further=outlook.further),
+            helps(job, self.reasons.plan.made.board.nodes, ahead, further=further),
         )
+
+    def _expected(self, outlook: Outlook) -> Expected:
+        start, low, high = outlook.start_seconds, outlook.start_low_seconds, outlook.start_high_seconds
+        times = (start, low, high, outlook.end_seconds)
+        return Expected(*(None if seconds is None else later(self.now, seconds) for seconds in times))
 
 
 def foresee(session: Session, foresight: Foresight) -> int:

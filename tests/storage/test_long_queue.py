@@ -1,5 +1,8 @@
 """A queue that is too long to be read whole: its jobs are told the same, or that they are too far away to tell."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import event, func, select, text, update
 
@@ -8,7 +11,7 @@ from stoker.jobs.dispatch import Means, dispatch
 from stoker.jobs.durations import Lasts, past_durations
 from stoker.jobs.explaining import Why, foretell, read_queue, why
 from stoker.jobs.models import Estimate, Job, User
-from stoker.jobs.prospects import Foresight, foresee
+from stoker.jobs.prospects import WHOLE, Foresight, foresee
 from stoker.jobs.reads_jobs import view_job
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.steering import set_held
@@ -72,14 +75,31 @@ def test_a_job_that_is_only_thought_of_stands_behind_all_of_its_like(queue: Queu
 
 
 def test_of_a_job_that_is_too_far_away_no_place_and_no_start_is_told(queue: Queue) -> None:
-    numbers = full(queue)
-    queue.worker("away", devices=(GPU,), lease_seconds=-1.0)  # or nobody could submit a job for a GPU
-    never = queue.submit(resources=ON_GPU)
-    found = told(queue, never, Foresight(whole=LONG))
-    assert (found.code, found.position, found.further) == ("no_gpu", None, True)
-    assert sum(team.jobs for team in found.ahead) == len(numbers)
+    last = full(queue)[-1]
+    found = told(queue, last, Foresight(whole=LONG, budget_seconds=0.0))
+    assert (found.code, found.position, found.further) == ("cpus", None, True)
     assert found.expected is not None
     assert (found.expected.start_at, found.expected.start_high_at, found.expected.end_at) == (None, None, None)
+
+
+def test_a_job_that_nothing_can_start_stands_behind_those_that_start_and_no_others(queue: Queue) -> None:
+    numbers = full(queue)
+    queue.worker("away", cpus=4, lease_seconds=-1.0)  # or nobody could submit a job for four CPUs
+    never = queue.submit(resources=ONE | {"cpus": 4}, priority="low")
+    found = told(queue, never, Foresight(whole=LONG))
+    assert (found.code, found.position, found.further) == ("cpus", len(numbers) + 1, False)
+    assert sum(team.jobs for team in found.ahead) == len(numbers)
+
+
+@pytest.mark.parametrize("budget_seconds", [0.0, math.inf])
+def test_who_waits_for_a_worker_stands_behind_nobody(queue: Queue, budget_seconds: float) -> None:
+    full(queue)
+    queue.worker("away", devices=(GPU,), lease_seconds=-1.0)  # or nobody could submit a job for a GPU
+    never = queue.submit(resources=ON_GPU)
+    for whole in (LONG, WHOLE):
+        found = told(queue, never, Foresight(whole=whole, budget_seconds=budget_seconds))
+        assert (found.code, found.ahead, found.further, found.expected) == ("no_gpu", [], False, None)
+        assert found.helps == []
 
 
 def test_the_queue_shows_those_that_start_next(queue: Queue) -> None:
@@ -90,6 +110,31 @@ def test_the_queue_shows_those_that_start_next(queue: Queue) -> None:
     assert [item.number for item in long.items] == [item.number for item in whole.items]
     assert [item.why.position for item in long.items] == list(range(1, 8))
     assert (long.waiting, whole.waiting) == (24, 24)
+
+
+def test_the_queue_shows_jobs_that_never_start_behind_those_that_do(queue: Queue) -> None:
+    numbers = full(queue)
+    queue.worker("away", devices=(GPU,), lease_seconds=-1.0)
+    never = [queue.submit(resources=ON_GPU) for _ in range(3)]
+    with queue.factory() as session:
+        items = read_queue(session, caller(queue), Foresight(whole=LONG), 26).items
+    assert {item.number for item in items[:24]} == set(numbers)
+    assert [(item.number, item.why.code) for item in items[24:]] == [(number, "no_gpu") for number in never[:2]]
+
+
+def test_a_team_whose_jobs_are_all_too_far_away_sees_those_whose_turn_is_next(queue: Queue) -> None:
+    full(queue)
+    held, own, later, moved = (queue.submit(resources=ONE, priority="high") for _ in range(4))
+    with queue.factory() as session:
+        set_held(session, held, True, actor="ada")
+        session.execute(update(Job).where(Job.number == moved).values(own_order=-1))
+        session.commit()
+        member = replace(caller(queue), role="member")
+        items = read_queue(session, member, Foresight(whole=LONG, budget_seconds=0.0), 4).items
+        of_team = set(session.scalars(select(Job.number).where(Job.team_id == member.team_id)))
+    assert [item.number for item in items][:3] == [moved, own, later]
+    assert {(item.why.code, item.why.position, item.why.further) for item in items} == {("cpus", None, True)}
+    assert items[3].number in of_team - {held}
 
 
 def test_starts_are_foreseen_of_those_that_start_next(queue: Queue) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from stoker.jobs.fit import Demand, Node, Spot, Unit
 from stoker.jobs.forecast import Duration
-from stoker.jobs.outlook import Draining, look_ahead
+from stoker.jobs.outlook import Drained, Draining, look_ahead
 from stoker.jobs.placement import LeastLoss
 from stoker.jobs.shares import Shares, TeamShare
 from stoker.jobs.situation import Candidate, Running, Situation
@@ -82,6 +82,17 @@ def test_what_cannot_be_told_is_not_told() -> None:
         Draining(busy(), LeastLoss(), {}, {1: sure(9)}, clock=iter(range(99)).__next__, budget_seconds=1.0), [5]
     )[5]
     assert late.start_seconds is None  # there was no time left to think
+
+
+@pytest.mark.parametrize(
+    ("cut", "unread", "others", "further"),
+    [(False, True, (4,), False), (True, False, (), False), (True, False, (4,), True), (True, True, (), True)],
+)
+def test_others_may_start_before_a_job_only_where_a_run_was_ended_before_they_did(
+    cut: bool, unread: bool, others: tuple[int, ...], further: bool
+) -> None:
+    run = Drained([], {}, {}, 1, cut, unread, frozenset({5, *others}))
+    assert run.further(5) is further
 
 
 def test_a_job_that_is_stopped_goes_on_where_it_was() -> None:
