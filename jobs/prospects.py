@@ -11,26 +11,26 @@ from sqlalchemy.orm import Session
 from stoker.jobs.capacity import RecentMix, other_fleet
 from stoker.jobs.dispatch import Means, read_situation
 from stoker.jobs.durations import Asked, Lasts, RecentDurations, running_durations
-from stoker.jobs.fit import Node
 from stoker.jobs.forecast import Duration, Durations, later
 from stoker.jobs.helps import helps
 from stoker.jobs.lanes import Lanes
 from stoker.jobs.lifecycle import State
 from stoker.jobs.models import Estimate, Job
 from stoker.jobs.outlook import PASSES, Drained, Draining, Outlook, look_ahead
-from stoker.jobs.planner import Plan, plan
+from stoker.jobs.planner import plan
 from stoker.jobs.present import Runs
 from stoker.jobs.reasons import NEXT, Reason
+from stoker.jobs.recent_reasons import Reasons, RecentReasons
 from stoker.jobs.situation import NEW, Candidate, Running, Situation
 from stoker.jobs.submitted import RecentlySubmitted
 from stoker.jobs.told import Correction, correction, record
-from stoker.jobs.waits import or_other_version
 from stoker.jobs.walk import Kept
 from stoker.jobs.window import Demands, queue_window, short
 
 WHOLE = 1000  # jobs; a queue of no more is read whole: then each has a place
 DEPTH = 1  # jobs of one user, priority and shape of a longer one; more are read as they start in simulated time
 BUDGET_SECONDS = 1.0  # of thinking, in one look
+REASONS_SECONDS = 1.0  # how long one plan tells reasons
 FORESEE_LOCK = 0x464F524553  # of pg_try_advisory_xact_lock
 MOST_FORESEEN = 100  # at once
 UNABLE = frozenset({"no_gpu", "no_worker", "other_version"})  # codes of jobs that wait for a worker, and for no job
@@ -71,18 +71,6 @@ class Prospect:
 
 
 @dataclass(frozen=True)
-class Reasons:
-    """Why jobs wait: by a plan, and by the workers that speak another protocol."""
-
-    plan: Plan
-    other: Sequence[Node]
-
-    def of(self, job: Candidate) -> Reason:
-        """Why a job that was read, or stands behind those that were, does not start now."""
-        return or_other_version(self.plan.reason(job), job.demand, self.plan.made.situation.fleet, self.other)
-
-
-@dataclass(frozen=True)
 class Planned:
     """What a pass would decide now."""
 
@@ -102,14 +90,19 @@ class Foresight:
     demands: Demands = field(default_factory=Demands)
     runs: Runs = field(default_factory=Runs)
     submitted: RecentlySubmitted = field(default_factory=RecentlySubmitted)
+    reasons: RecentReasons = field(default_factory=lambda: RecentReasons(REASONS_SECONDS))
     whole: int = WHOLE
-    budget_seconds: float = field(default_factory=lambda: BUDGET_SECONDS)  # tests change it
+    budget_seconds: float = field(default_factory=lambda: BUDGET_SECONDS)
 
     def reason(self, session: Session, number: int) -> Reason:
-        """Why a job that takes turns does not start now: what a pass would decide."""
-        planned = self._plan(session, [number])
-        job = next((job for job in planned.situation.queue if job.number == number), None)
-        return planned.reasons.of(job) if job else NEXT
+        """Why a job that takes turns does not start now: what a pass would decide, or would have a moment ago."""
+        reason = self.reasons.of(number)
+        if reason is None:
+            planned = self._plan(session, [number])
+            job = next((job for job in planned.read if job.number == number), None)
+            reason = planned.reasons.of(job) if job else NEXT
+            self.reasons.keep(planned.read, planned.reasons)
+        return reason
 
     def look(self, session: Session, about: Collection[int] = (), extra: Extra | None = None) -> "Look":
         """Look at the queue to tell about these jobs, or about one that is not queued yet and runs so long."""

@@ -21,6 +21,8 @@ _numbers = itertools.count(1)
 database.IDLE_IN_TRANSACTION = "60s"
 # What is told of starts does not depend on how much of the core this process got.
 prospects.BUDGET_SECONDS = math.inf
+# Who asks why a job waits right after something has happened is told what is so now.
+prospects.REASONS_SECONDS = 0.0
 # Nor is an example wrong, or too hard to make, because other processes took the core.
 settings.register_profile("shared cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared cores")
