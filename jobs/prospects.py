@@ -216,10 +216,11 @@ class Look:
         ahead = outlook.ahead if able else ()
         teams = Counter(names[one.team].name for one in ahead)
         spot, further = outlook.spot, able and outlook.further
+        ranked = able or self.whole or outlook.start_seconds is not None  # or all who wait for a worker were the next
         return Prospect(
             job.number,
             reason,
-            None if outlook.further else outlook.position,
+            outlook.position if ranked and not outlook.further else None,
             [Ahead(team, count) for team, count in teams.most_common()],
             further,
             self._expected(outlook),

@@ -93,11 +93,12 @@ def test_a_job_that_nothing_can_start_stands_behind_those_that_start_and_no_othe
 
 @pytest.mark.parametrize("budget_seconds", [0.0, math.inf])
 def test_who_waits_for_a_worker_stands_behind_nobody(queue: Queue, budget_seconds: float) -> None:
-    full(queue)
+    numbers = full(queue)
     queue.worker("away", devices=(GPU,), lease_seconds=-1.0)  # or nobody could submit a job for a GPU
-    never = queue.submit(resources=ON_GPU)
-    for whole in (LONG, WHOLE):
+    never = queue.submit(resources=ON_GPU, priority="low")
+    for whole, position in ((LONG, None), (WHOLE, len(numbers) + 1)):
         found = told(queue, never, Foresight(whole=whole, budget_seconds=budget_seconds))
+        assert found.position == position
         assert (found.code, found.ahead, found.further, found.expected) == ("no_gpu", [], False, None)
         assert found.helps == []
 
