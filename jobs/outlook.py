@@ -101,7 +101,7 @@ class Draining:
         now = self.situation.now
         situation = replace(
             self.situation,
-            queue=[replace(job, more=False) for job in self.situation.queue],
+            queue=[job if self.kept else replace(job, more=False) for job in self.situation.queue],
             estimates=Known(known, self.left, now),
         )
         left = {number: duration.quantile(shares[number]) for number, duration in self.left.items()}

@@ -138,9 +138,10 @@ class Foresight:
         lanes = None if short(session, self.whole) else Lanes(session, DEPTH, self.demands, about)
         queue = lanes.first if lanes else queue_window(session, self.whole, self.demands)
         situation = read_situation(session, queue, means, lanes)
-        if extra is not None:
-            situation = replace(situation, queue=[*queue, extra[0]])
         kept = Kept(lanes) if lanes else None
+        asked = [*(job for job in queue if job.number in about), *([extra[0]] if extra else [])]
+        before = kept.begin({(job.team, job.user, job.priority) for job in asked}) if kept else []  # nobody is passed
+        situation = replace(situation, queue=[*queue, *before, *([extra[0]] if extra else [])])
         made = plan(replace(situation, unread=kept.walk() if kept else None), means.rule)
         return Planned(situation, lanes.seen if lanes else queue, lanes, kept, Reasons(made, other_fleet(session)))
 

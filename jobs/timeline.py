@@ -140,6 +140,8 @@ class Timeline:
         made = self._planner(self.situation(), self._rule)
         self._read()
         self.reservations = tuple(made.reservations)
+        for reservation in made.reservations:
+            self._follow(reservation.number)
         for placement in made.placements:
             job = self._start(placement)
             if walk and job.more:
@@ -150,6 +152,13 @@ class Timeline:
             self.running[preemption.number] = replace(running, leaves_for=preemption.beneficiary)
             self.at(self.now + LEAVE_SECONDS, self._leaving(running.number, running.placed_at))
         self._read()
+
+    def _follow(self, number: int) -> None:
+        """Read on behind a job that holds a place: it stands apart from its like, who are not to pass each other."""
+        job = self.waiting.get(number)
+        if self._walk and job and job.more:
+            self._walk.follow(job)
+            self.waiting[number] = replace(job, more=False)
 
     def _read(self) -> None:
         """What was read of the queue waits from now on."""

@@ -64,6 +64,22 @@ def test_what_is_told_is_the_same_as_of_a_queue_that_is_read_whole(queue: Queue)
     assert {told(queue, number, long).code for number in numbers} == {"reserved", "cpus"}
 
 
+def test_nobody_is_told_a_place_before_others_of_its_like(queue: Queue) -> None:
+    """Also where the only places are kept for the first ones, and the job asked about stands far behind them."""
+    incarnation = queue.worker(cpus=2)
+    for _ in range(2):
+        queue.running(incarnation, resources=ONE)
+    first = [queue.submit(resources=ONE) for _ in range(12)]
+    queue.join("nlp")
+    second = [queue.submit(resources=ONE) for _ in range(12)]
+    queue.dispatch()
+    long = Foresight(whole=LONG)
+    for numbers in (first, second):
+        places = [told(queue, number, long).position for number in numbers]
+        assert None not in places
+        assert places == sorted(set(places)), "two have one place, or one has passed another"  # type: ignore[type-var]
+
+
 def test_a_job_that_is_only_thought_of_stands_behind_all_of_its_like(queue: Queue) -> None:
     full(queue)
     spec = parse_spec(spec_document(resources=ONE))

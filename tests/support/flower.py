@@ -55,7 +55,16 @@ class Flower:
 
     def shows(self, attempt: object, state: str) -> dict[str, Any]:
         """Wait until a task has a state; returns what else it says."""
-        return wait_for(lambda: found if (found := self.task(attempt)).get("state") == state else {}, SECONDS, state)
+
+        def found() -> dict[str, Any]:
+            task = self.task(attempt)
+            return task if task.get("state") == state else {}
+
+        try:
+            return wait_for(found, SECONDS, state)
+        except AssertionError as error:
+            said = self.program.child.log.read_text()[-3000:]
+            raise AssertionError(f"{error}; Flower shows {self.task(attempt) or 'nothing'}; it said:\n{said}") from None
 
     def ask(self, path: str, **parameters: str) -> httpx.Response:
         """Press a button."""

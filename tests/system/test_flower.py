@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -76,8 +77,11 @@ def fits_the_row(watched: Stage, number: int, shown: dict[str, object], ordinal:
 
 def trainer_of(watched: Stage, attempt: UUID) -> int:
     """The process that trains for an attempt."""
-    below = processes.descendants(watched.workers[-1].pid)
-    return next(pid for pid in below if Path(f"/proc/{pid}/cwd").resolve().name == str(attempt))
+    for pid in processes.descendants(watched.workers[-1].pid):
+        with suppress(FileNotFoundError):  # it has just ended
+            if Path(f"/proc/{pid}/cwd").resolve().name == str(attempt):
+                return pid
+    raise AssertionError(f"nothing trains for {attempt}")
 
 
 def test_each_attempt_is_a_task_with_the_state_and_runtime_that_it_had(watched: Stage, flower: Flower) -> None:
@@ -210,12 +214,13 @@ def test_what_ended_while_redis_was_away_is_shown_once_it_is_back(watched: Stage
     tasks = {number: watched.wait_progress(number).id for number in (good, bad, unwanted, early)}
     for task in tasks.values():
         flower.shows(task, "STARTED")
+    doomed = trainer_of(watched, tasks[bad])
     watched.broker.child.kill()
     (watched.home / "marks").mkdir(exist_ok=True)
     (watched.home / "marks" / "enough").touch()
     watched.cancel(unwanted)
     watched.preempt(early)
-    os.kill(trainer_of(watched, tasks[bad]), signal.SIGKILL)
+    os.kill(doomed, signal.SIGKILL)
     wait_for(lambda: all(watched.attempts(number)[0].ended_at for number in tasks), 30, "all four to end")
     assert flower.task(tasks[good])["state"] == "STARTED"
     watched.broker.restart()
