@@ -38,6 +38,7 @@ from stoker.jobs.fleet import Identity, Offer, OfferedDevice, register
 from stoker.jobs.lifecycle import Outcome
 from stoker.jobs.models import Attempt, Job, Team, User
 from stoker.jobs.prospects import Foresight, foresee
+from stoker.jobs.recent_reasons import RecentReasons
 from stoker.jobs.spec import parse_spec
 from stoker.jobs.window import shape
 from stoker.stack.postgres import Postgres
@@ -150,7 +151,8 @@ def _listen(engine: Engine, note: Callable[[str, float], None]) -> None:
 
 def ask(bench: Bench, asked: int) -> None:
     """Print how long it takes to tell people what they ask."""
-    foresight, chance = Foresight(), random.Random(0)
+    foresight = Foresight(reasons=RecentReasons(0.0))  # each asks anew
+    chance = random.Random(0)
     with bench.factory() as session:
         numbers = list(session.scalars(text("SELECT number FROM jobs WHERE state = 'queued'")))
         user = session.scalars(select(User).limit(1)).one()
