@@ -16,7 +16,8 @@ from stoker.jobs.models import Attempt, Job
 from stoker.jobs.situation import Candidate, Running, Span
 
 PAST_DAYS, PAST_JOBS = 28, 2000  # of which durations are learned
-PAST_SECONDS = 60.0  # how long what was learned is good
+PAST_SECONDS = 60.0  # how long what was learned is good, at most,
+EACH_SECONDS = 0.5  # and for each job that it was learned from: where little is known each end tells a lot
 READ_AT_ONCE = 32  # waiting jobs
 
 
@@ -31,7 +32,7 @@ class Run:
 
 
 class RecentDurations:
-    """What jobs of the last weeks took; read again when a minute has passed."""
+    """What jobs of the last weeks took; read again when a minute has passed, or less where little is known."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -40,7 +41,7 @@ class RecentDurations:
 
     def read(self, session: Session) -> Durations:
         """The durations known, as of at most a minute ago."""
-        if self._known is None or self._clock() - self._read_at >= PAST_SECONDS:
+        if self._known is None or self._clock() - self._read_at >= min(PAST_SECONDS, EACH_SECONDS * self._known.count):
             self._read_at = self._clock()
             self._known = past_durations(session)
         return self._known

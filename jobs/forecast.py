@@ -160,7 +160,9 @@ class Durations:
     def __init__(self, ended: Iterable[tuple[Like, float]] = ()) -> None:
         """Learn from jobs and the seconds that each ran, the latest first."""
         self._groups: dict[Key, list[float]] = {}
+        self.count = 0  # of jobs that have ended
         for one, seconds in ended:
+            self.count += 1
             for key in one.keys:
                 group = self._groups.setdefault(key, [])
                 if len(group) < KEPT:
@@ -168,10 +170,16 @@ class Durations:
 
     def add(self, one: Like, seconds: float) -> None:
         """Learn of one more job that has ended now."""
+        self.count += 1
         for key in one.keys:
             group = self._groups.setdefault(key, [])
             group.insert(0, seconds / one.work)
             del group[KEPT:]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no job has ever told how long it takes: then nobody can say when another one starts."""
+        return not self._groups
 
     def with_running(self, running: Iterable[tuple[Like, Pace]]) -> "Durations":
         """The same, and what jobs that run tell of those like them while hardly any of these have ended.
@@ -179,7 +187,7 @@ class Durations:
         Later they would not do: of those that run at one moment more are long than of those that end.
         """
         found = Durations()
-        found._groups = dict(self._groups)
+        found._groups, found.count = dict(self._groups), self.count
         for one, own in running:
             if own.done < TRUSTED:
                 continue

@@ -38,6 +38,12 @@ class Outlook:
         """1: the next to start; the lowest that it can be, where others start before it, too."""
         return len(self.ahead) + 1
 
+    def without_times(self) -> "Outlook":
+        """The order alone, unless it starts at once."""
+        if self.start_seconds == 0.0:
+            return replace(self, end_seconds=None)
+        return replace(self, start_seconds=None, start_low_seconds=0.0, start_high_seconds=None, end_seconds=None)
+
 
 Wanted = Callable[[Timeline], bool]  # whether a run has come far enough
 

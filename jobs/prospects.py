@@ -110,7 +110,8 @@ class Foresight:
         runs = running_durations(session, known)
         left = {run.number: run.left for run in runs}
         planned = self._plan(session, about, extra)
-        lasts = Lasts(session, known.with_running((run.like, run.pace) for run in runs if run.pace), planned.read)
+        known = known.with_running((run.like, run.pace) for run in runs if run.pace)
+        lasts = Lasts(session, known, planned.read)
         if extra is not None:
             lasts.add(extra[0].number, extra[1])
         days = self.submitted.read(session).days(known, planned.situation.now)
@@ -123,7 +124,7 @@ class Foresight:
             days=days,
             kept=planned.kept,
         )
-        return Look(draining, planned.reasons, correction(session), planned.lanes)
+        return Look(draining, planned.reasons, correction(session), planned.lanes, blind=known.nothing)
 
     def _plan(self, session: Session, about: Collection[int], extra: Extra | None = None) -> "Planned":
         """Plan as a pass does; a long queue is read as a pass reads it, where turns come."""
@@ -158,6 +159,7 @@ class Look:
     reasons: Reasons
     correction: Correction
     lanes: Lanes | None = None  # where not all that is queued was read
+    blind: bool = False  # no job has ever told how long it takes, so none is told when it starts
 
     @property
     def whole(self) -> bool:
@@ -203,7 +205,8 @@ class Look:
     ) -> list[Prospect]:
         looked = look_ahead(self.draining, jobs, first=first)
         looked = dict(sorted(looked.items(), key=lambda item: item[1].position)[:most])
-        told = {number: self.correction.apply(outlook) for number, outlook in looked.items()}
+        corrected = Outlook.without_times if self.blind else self.correction.apply
+        told = {number: corrected(outlook) for number, outlook in looked.items()}
         record(
             session,
             self.now,

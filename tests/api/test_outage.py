@@ -55,7 +55,7 @@ def test_an_outage_is_503_at_once_and_over_when_it_is_over(
         assert client.post("/api/v1/jobs", json=DIGITS).status_code == 201
         assert own_postgres.child.pid is not None
         os.kill(own_postgres.child.pid, signal.SIGINT)  # its fast shutdown: every connection is closed
-        wait_for(lambda: not own_postgres.child.alive, 10, "PostgreSQL to end")
+        wait_for(lambda: not own_postgres.child.alive, 30, "PostgreSQL to end")
         for method, path in (("GET", "/api/v1/jobs"), ("GET", "/api/v1/whoami"), ("POST", "/api/v1/jobs")):
             began = time.monotonic()
             answer = wait_for(partial(_refused, client, method, path), 20, "the token to be looked up again")
@@ -67,8 +67,8 @@ def test_an_outage_is_503_at_once_and_over_when_it_is_over(
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["database"]) == (503, "not reached")
         own_postgres.restart()
-        wait_for(lambda: client.get("/readyz").status_code == 200, 10, "the API to be ready again")
-        wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 10, "requests to be answered again")
+        wait_for(lambda: client.get("/readyz").status_code == 200, 30, "the API to be ready again")
+        wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 30, "requests to be answered again")
         assert client.get("/api/v1/jobs").json()["items"][0]["number"] == 1
 
 
@@ -154,7 +154,7 @@ def test_a_database_that_hangs_costs_no_more_than_the_limit(
             assert time.monotonic() - began < 10  # and not for ever
         finally:
             signal_all(frozen, signal.SIGCONT)
-        wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 10, "requests to be answered again")
+        wait_for(lambda: client.get("/api/v1/jobs").status_code == 200, 30, "requests to be answered again")
 
 
 def _family(postgres: Postgres) -> list[int]:

@@ -195,6 +195,6 @@ def test_a_client_that_leaves_is_forgotten(
     feed = app.state.services.feed
     events = follow(address, people.ada, submit(factory))
     next(events)
-    wait_for(lambda: feed.streams == 1, 5, "the stream to subscribe")
+    wait_for(lambda: feed.streams == 1, 30, "the stream to subscribe")
     events.close()
-    wait_for(lambda: feed.streams == 0, 5, "the stream to be forgotten")
+    wait_for(lambda: feed.streams == 0, 30, "the stream to be forgotten")

@@ -4,13 +4,13 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from stoker.jobs.attempts import Ending
 from stoker.jobs.durations import Lasts, RecentDurations, past_durations, running_durations
 from stoker.jobs.lifecycle import Outcome
-from stoker.jobs.models import Attempt, Job
+from stoker.jobs.models import Attempt, Estimate, Job
 from stoker.jobs.prospects import Foresight
 from tests.support.queue import Queue
 
@@ -88,11 +88,27 @@ def test_where_no_job_has_ended_yet_one_that_runs_tells_when_those_like_it_start
     assert (found.expected.end_at - found.expected.start_at).total_seconds() == pytest.approx(200.0, rel=0.1)
 
 
-def test_what_was_learned_is_read_again_after_a_minute(queue: Queue) -> None:
-    ended(queue, queue.worker(), 100.0)
-    times = iter([0.0, 59.0, 61.0, 61.0])  # asked once to look, once more to read
+@pytest.mark.parametrize(("jobs", "good"), [(1, 0.5), (4, 2.0)])
+def test_what_was_learned_of_few_jobs_is_soon_read_again(queue: Queue, jobs: int, good: float) -> None:
+    incarnation = queue.worker()
+    for _ in range(jobs):
+        ended(queue, incarnation, 100.0)
+    times = iter([0.0, good - 0.1, good + 0.1, good + 0.1])  # asked once to look, once more to read
     recent = RecentDurations(clock=lambda: next(times))
     with queue.factory() as session:
         first = recent.read(session)
         assert recent.read(session) is first
         assert recent.read(session) is not first
+
+
+def test_while_no_job_has_told_how_long_it_takes_the_order_is_told_and_no_time(queue: Queue) -> None:
+    incarnation = queue.worker(cpus=1)
+    queue.running(incarnation)
+    waiting = [queue.submit(), queue.submit()]
+    with queue.factory() as session:
+        found = Foresight().look(session).prospects(session, waiting)
+        assert [one.position for one in found] == [1, 2]
+        assert {(one.expected.start_at, one.expected.start_high_at, one.expected.end_at) for one in found} == {
+            (None,) * 3
+        }
+        assert session.scalar(select(func.count()).select_from(Estimate)) == 0

@@ -61,7 +61,7 @@ def test_a_cancel_that_waits_for_the_dispatcher_cancels_what_it_placed(queue: Qu
     number = queue.submit()
     with ThreadPoolExecutor(1) as pool, in_the_middle(queue) as session:
         asked = pool.submit(in_a_transaction, queue, lambda s, n: cancel(s, n, actor="ada"), number)
-        wait_for(lambda: somebody_waits(queue), 10, "the cancel to wait")
+        wait_for(lambda: somebody_waits(queue), 30, "the cancel to wait")
         session.commit()
         asked.result(10)
     assert queue.job(number).state == "cancelled"

@@ -23,16 +23,14 @@ from stoker.stack.cluster import ELSEWHERE, end_orphan, service_folder
 from stoker.stack.postgres import UNSAFE_BUT_QUICK, Postgres
 from stoker.stack.redis import Redis
 from tests.support.waiting import wait_for
+from tests.support.workers import is_gone
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes accounts")
 
 
 def running(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    return not is_gone(pid)
 
 
 def children(pid: int) -> list[int]:
@@ -205,7 +203,7 @@ def test_no_server_outlives_its_parent(home: Path, death: signal.Signals) -> Non
         family = [int(first), int(second), *children(int(first))]
         assert all(running(pid) for pid in family)
         parent.send_signal(death)
-    wait_for(lambda: not any(running(pid) for pid in family), 10, "the servers to end with their parent")
+    wait_for(lambda: not any(running(pid) for pid in family), 30, "the servers to end with their parent")
     for folder in folders:  # a killed parent cannot take its sockets away
         shutil.rmtree(folder)
     with Postgres.start(home) as postgres:
@@ -218,7 +216,7 @@ def test_a_killed_cluster_opens_again(home: Path) -> None:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
         assert postgres.child.pid is not None
         os.kill(postgres.child.pid, signal.SIGKILL)
-        wait_for(lambda: not postgres.child.alive, 5, "the server to end")
+        wait_for(lambda: not postgres.child.alive, 30, "the server to end")
         postgres.restart()
         with postgres.connect() as connection:
             assert connection.execute("SELECT number FROM kept").fetchone() == (7,)

@@ -96,7 +96,7 @@ def test_killed_between_commit_and_answer_an_api_has_accepted_the_job_once(
     assert (again.status_code, again.json()["number"]) == (200, accepted)
     queue.worker()
     with dispatching(engine) as sent:
-        wait_for(lambda: sent, 10, "its message")
+        wait_for(lambda: sent, 30, "its message")
     assert numbers(queue) == [accepted]
 
 
@@ -110,7 +110,7 @@ def test_killed_before_its_commit_a_dispatcher_leaves_the_job_queued(
         process.kill()
         process.wait()
         with dispatching(engine) as sent:
-            wait_for(lambda: sent, 10, "the other dispatcher's message")
+            wait_for(lambda: sent, 30, "the other dispatcher's message")
     assert [outgoing.ordinal for outgoing in sent][:1] == [1]
     assert len(queue.attempts(number)) == 1
 
@@ -126,7 +126,7 @@ def test_killed_between_commit_and_send_its_message_is_sent_by_another(
         (placed,) = queue.attempts(number)
         assert (placed.state, placed.first_sent_at) == ("placed", None)
         with dispatching(engine) as sent:
-            wait_for(lambda: sent, 10, "the message, sent by another process")
+            wait_for(lambda: sent, 30, "the message, sent by another process")
     assert sent[0].attempt_id == placed.id
     assert queue.claim(placed.id, incarnation).ordinal == 1
 
@@ -135,7 +135,7 @@ def test_a_message_that_was_taken_and_never_claimed_gives_the_job_back(queue: Qu
     queue.worker()
     number = queue.submit()
     with dispatching(engine) as sent:
-        wait_for(lambda: queue.job(number).state == "queued" and sent, 15, "the job to be queued again")
+        wait_for(lambda: queue.job(number).state == "queued" and sent, 30, "the job to be queued again")
     first: set[UUID] = {outgoing.attempt_id for outgoing in sent}
     assert len(first) == 1  # sent again under the same task id, never replaced
     assert len(sent) >= 2

@@ -106,7 +106,7 @@ def test_a_lost_message_is_sent_again_and_shown_in_flower(stack: Stack, client: 
     with frozen(stack):
         job = submit(client, **QUICK, epochs=1)
         until(job, lambda document: document["state"] == "placed", "placed")
-        wait_for(lambda: broker.delete("worker.one"), 10, "its message")
+        wait_for(lambda: broker.delete("worker.one"), 30, "its message")
     assert job.wait(timeout=120) == "succeeded"
     assert job.document["attempt"] == 1  # the same attempt: only its message was new
     assert in_flower(stack, job, "SUCCESS")["uuid"] == job.document["attempt_id"]
@@ -116,7 +116,7 @@ def test_nothing_starts_while_the_consumer_is_stopped(stack: Stack, client: Clie
     with frozen(stack):
         job = submit(client, **QUICK, epochs=1)
         until(job, lambda document: document["state"] == "placed", "placed")
-        seen = wait_for(lambda: task(stack, job) or {}, 10, "Flower to know the task")
+        seen = wait_for(lambda: task(stack, job) or {}, 30, "Flower to know the task")
         assert seen["state"] == "PENDING"
         assert job.refresh().document["started_at"] is None
     assert job.wait(timeout=120) == "succeeded"

@@ -149,7 +149,7 @@ def test_nothing_outlives_a_killed_up(life: Path) -> None:
             assert known.read_text() == running.token
         family = running.family()
         running.process.kill()
-        wait_for(lambda: gone(family), 10, "all services to end with `up`")
+        wait_for(lambda: gone(family), 30, "all services to end with `up`")
 
 
 def test_what_dies_is_started_again(life: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_trainer_is_not_waited_for_when_its_run_is_cancelled_before_the_fork_s
     ended: list[runner.Ended] = []
     running = threading.Thread(target=lambda: ended.append(parts.runner().run(attempt)))
     running.start()
-    (run,) = wait_for(parts.runs.all, 10, "the claim")
+    (run,) = wait_for(parts.runs.all, 30, "the claim")
     run.ask(Asked.CANCEL)
     running.join(30)
     assert [one.outcome for one in ended] == [Outcome.CANCELLED]
@@ -160,7 +160,7 @@ def test_a_worker_whose_leases_nobody_renews_any_more_does_not_live_on(
     monkeypatch.setattr(lease, "renew", broken)
     keeper = parts.keeper()
     keeper.start()
-    wait_for(lambda: exits, 10, "the end of the process")
+    wait_for(lambda: exits, 30, "the end of the process")
     assert exits == [1]
 
 

@@ -73,7 +73,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     made = Machine(tmp_path)
     yield made
     made.inventory.close()
-    wait_for(lambda: not made.listening(), 10, "nobody to listen")
+    wait_for(lambda: not made.listening(), 30, "nobody to listen")
 
 
 def test_what_comes_between_two_looks_is_told_at_a_later_one_and_once(machine: Machine) -> None:
@@ -93,7 +93,7 @@ def test_a_gpu_that_was_lost_is_heard_again_and_the_other_one_all_the_time(machi
     machine.lose("GPU-1")
     machine.fail("GPU-2", 63)
     assert machine.told("GPU-2", {63})
-    wait_for(lambda: not machine.inventory._listener._ear.hears(["GPU-1"]), 10, "the loss to be noticed")  # type: ignore[union-attr]
+    wait_for(lambda: not machine.inventory._listener._ear.hears(["GPU-1"]), 30, "the loss to be noticed")  # type: ignore[union-attr]
     machine.fail("GPU-2", 64)  # the one that listens now has to tell it, though it ends at the next look
     machine.lose()
     told = machine.look()["GPU-2"]
@@ -109,7 +109,7 @@ def test_whoever_listens_is_no_stray_and_is_replaced_when_it_ends(machine: Machi
     others = {*processes.children(os.getpid())} - {listener}  # such as the databases of other tests
     assert processes.kill_strays(others) == []
     os.kill(listener, signal.SIGKILL)
-    wait_for(lambda: not machine.listening(), 10, "it to end")
+    wait_for(lambda: not machine.listening(), 30, "it to end")
     machine.look()
     machine.fail("GPU-2", 79)
     assert machine.told("GPU-2", {79})
@@ -119,4 +119,4 @@ def test_it_ends_with_its_worker(machine: Machine) -> None:
     machine.look()
     (listener,) = machine.listening()
     machine.inventory._listener._ear.mute()  # type: ignore[union-attr]
-    wait_for(lambda: processes.started(listener) is None, 10, "it to end")
+    wait_for(lambda: processes.started(listener) is None, 30, "it to end")

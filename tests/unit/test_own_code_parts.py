@@ -63,7 +63,7 @@ def test_a_meter_keeps_the_most_that_a_trainer_held_of_its_devices(tmp_path: Pat
     for now, size in ((0.0, 5 * 10**9), (20.0, 3 * 10**9)):
         hold(size)
         meter.look(pid, now)
-        wait_for(lambda: meter.answered, 10, "the driver's answer")
+        wait_for(lambda: meter.answered, 30, "the driver's answer")
         meter.look(pid, now + 1)
     assert meter.gpu_bytes == 5 * 10**9
     meter.close()
