@@ -1,5 +1,6 @@
 """Errors of GPUs between two looks, through real processes that ask a library which is made up in a folder."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -55,11 +56,12 @@ class Machine:
     @staticmethod
     def listening() -> list[int]:
         """The processes that listen."""
-        return [
-            pid
-            for pid in processes.children(os.getpid())
-            if b"listen" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        ]
+        found = []
+        for pid in processes.children(os.getpid()):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it was reaped meanwhile
+                if b"listen" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return found
 
 
 @pytest.fixture
