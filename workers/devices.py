@@ -43,6 +43,9 @@ class Inventory(Protocol):
     def close(self) -> None:
         """Hear no more errors."""
 
+    def heard(self, uuid: str) -> tuple[int, ...]:
+        """Critical errors of a device that no look has told of yet; the next one still will."""
+
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The devices that jobs may use, in PCI bus order."""
 
@@ -108,6 +111,10 @@ class Nothing:
     def close(self) -> None:
         """Nothing to do."""
 
+    def heard(self, uuid: str) -> tuple[int, ...]:  # noqa: ARG002 - the seam's signature
+        """None."""
+        return ()
+
     def devices(self) -> tuple[OfferedDevice, ...]:
         """None."""
         return ()
@@ -138,6 +145,7 @@ class Nvml:
     """What NVML lists, asked in processes of its own: a driver that hangs or crashes must not take the worker along."""
 
     _files: dict[str, list[str]] = field(default_factory=dict)  # of each device that was listed
+    _gpus: dict[str, str] = field(default_factory=dict)  # by what it is part of: itself, but for MIG
     _listener: Listener = field(default_factory=lambda: Listener(_command("listen")), compare=False)
 
     def look(self, in_seconds: float) -> dict[str, Seen] | None:
@@ -147,6 +155,7 @@ class Nvml:
             found: dict[str, Any] | None = _query("look")
             if found is None:
                 return None
+            self._gpus.update((uuid, document["gpu"]) for uuid, document in found.items())
             errors = self._listener.hear({document["gpu"] for document in found.values()})
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             events.warning("nvml_not_asked", error=str(error)[:500])
@@ -156,6 +165,10 @@ class Nvml:
     def close(self) -> None:
         """End the process that listens."""
         self._listener.close()
+
+    def heard(self, uuid: str) -> tuple[int, ...]:
+        """What the process that listens has told."""
+        return tuple(self._listener.heard(self._gpus.get(uuid, uuid)))
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """The GPUs, or their MIG instances where MIG is on; none without a driver."""
@@ -240,6 +253,11 @@ class Fake:
 
     def close(self) -> None:
         """Nothing to do."""
+
+    def heard(self, uuid: str) -> tuple[int, ...]:
+        """What the file lists at this moment."""
+        seen = (self.look(0) or {}).get(uuid)
+        return seen.xids if seen else ()
 
     def devices(self) -> tuple[OfferedDevice, ...]:
         """What the file lists; raises SettingInvalid."""

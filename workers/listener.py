@@ -36,6 +36,11 @@ class Listener:
         with self._lock:
             return {gpu: sorted(self._heard.pop(gpu)) for gpu in gpus if gpu in self._heard}
 
+    def heard(self, gpu: str) -> list[int]:
+        """The errors of a GPU that ``hear`` has not told yet; it still will. Used by any thread."""
+        with self._lock:
+            return sorted(self._heard.get(gpu, ()))
+
     def close(self) -> None:
         """Listen no more; nobody is waited for."""
         self._closed = True

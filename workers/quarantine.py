@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from stoker.jobs import fleet
 from stoker.log import Events
 from stoker.workers import processes
-from stoker.workers.devices import Inventory
+from stoker.workers.devices import Inventory, Seen
 from stoker.workers.supervision import Limit, Sight
 from stoker.workers.trainers import UNKILLABLE
 from stoker.workers.transactions import once, repeat
+from stoker.workers.watch import fault_of
 
 events = Events(__name__)
 SELF_TEST_SECONDS = 60.0
@@ -92,10 +93,15 @@ class Quarantine:
             if time.monotonic() > until:
                 return f"trainer {sight.pid} has ended, its memory is still in use"
             time.sleep(PAUSE_SECONDS)
+        if fault := self._heard(uuid):
+            return fault
         # A trainer may say so of a device that is sound, to run again for free or to keep others off: it is tried.
         if sight.failure and sight.failure["class"] == "device_error" and not self._self_test(uuid):
             return "a training step failed on it after its trainer had reported a device error"
-        return None
+        return self._heard(uuid)  # the driver may tell of it a moment after the trainer
+
+    def _heard(self, uuid: str) -> str | None:
+        return fault_of(Seen(xids=self._inventory.heard(uuid)))
 
     def _is_sound(self, uuid: str) -> bool:
         if uuid in self._objections:

@@ -104,3 +104,10 @@ def test_a_device_that_fails_its_self_test_stays_out_of_use(bench: Bench, ended_
     bench.works = True
     bench.quarantine.review()
     assert bench.out_of_use() == []
+
+
+def test_a_hardware_error_that_was_heard_proves_it_though_a_step_works(bench: Bench, ended_pid: int) -> None:
+    bench.path.write_text(json.dumps([DEVICE | {"xids": [94]}]))
+    fault = bench.examine(Sight(status=1, failure=ERROR, pid=ended_pid))
+    assert fault == "GPU-1: hardware error: Xid 94"
+    assert bench.out_of_use() == ["GPU-1"]
