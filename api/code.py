@@ -1,9 +1,10 @@
 """Routes: a team's own code, stored once by content."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ from stoker.jobs.snapshots import CodeView
 router = APIRouter(tags=["code"])
 
 Digest = Annotated[str, PathParameter(description="sha256:… as the upload answered")]
+Own = Annotated[bool, Query(description="by the caller's own team, whose jobs can use no other's")]
 _TAR = {"requestBody": {"required": True, "content": {"application/x-tar": {"schema": {"type": "string"}}}}}
 _FILE: Responses = {200: {"content": {"application/x-tar": {}}, "description": "A plain tar, sorted by name"}}
 
@@ -58,9 +60,9 @@ def _keep(services: Services, caller: Caller, file: Spooled, limit_bytes: int) -
 
 @router.head("/code/{code}", include_in_schema=False)
 @router.get("/code/{code}")
-def show(code: Digest, session: Database, caller: Caller_) -> CodeView:
+def show(code: Digest, session: Database, caller: Caller_, own: Own = False) -> CodeView:
     """Whether code is stored, and what is known of it; it stays for an hour from now on, without any job too."""
-    view = snapshots.touch_code(session, caller, code)
+    view = snapshots.touch_code(session, replace(caller, role="member") if own else caller, code)
     session.commit()
     return view
 

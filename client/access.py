@@ -46,6 +46,14 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def checked_token(token: str, source: str) -> str:
+    """Return a token without the blanks and line breaks around it; raises InvalidInput, and never shows it."""
+    found = token.strip()
+    if not found or not all("!" <= character <= "~" for character in found):
+        raise InvalidInput(source, "is not a token: it holds a character that none has", "copy it again: stk_…")
+    return found
+
+
 def resolve(settings: Settings, url: str | None = None, token: str | None = None) -> Access:
     """Find the server: argument, then STOKER_URL, then `stoker up` of this home, then `stoker login`.
 
@@ -62,7 +70,8 @@ def resolve(settings: Settings, url: str | None = None, token: str | None = None
         named, source = found.url, found.url_source
     named = checked_url(named)
     if token or settings.token:
-        return Access(named, token or settings.token, source, "argument" if token else "STOKER_TOKEN")
+        origin = "argument" if token else "STOKER_TOKEN"
+        return Access(named, checked_token(token or settings.token or "", origin), source, origin)
     beside = next((pair for pair in pairs if pair is not None and pair.url == named), None)
     return Access(named, beside.token if beside else None, source, beside.token_source if beside else None)
 

@@ -48,7 +48,7 @@ def send_code(transport: Transport, packed: Packed, progress: Progress | None = 
     Raises InvalidInput: a file changed under way; TooLarge, and what the server refuses.
     """
     try:
-        known: dict[str, Any] = transport.get(f"/code/{packed.code}")
+        known: dict[str, Any] = transport.get(f"/code/{packed.code}", own="true")
         return known
     except NotFound:
         pass

@@ -112,6 +112,18 @@ def test_code_belongs_to_a_team(client: TestClient, people: People) -> None:
     assert client.get(f"{CODE}/sha256:{'5' * 64}").status_code == 404
 
 
+def test_who_sees_another_teams_code_is_told_that_the_own_team_lacks_it(client: TestClient, people: People) -> None:
+    """An administrator sees all code, and can submit none but that of the own team: it has to be sent first."""
+    admin, eve = ({"Authorization": f"Bearer {token}"} for token in (people.admin, people.eve))
+    body = tar_of(FILES)
+    code = client.post(CODE, content=body, headers=eve | {"Content-Type": "application/x-tar"}).json()["code"]
+    assert client.get(f"{CODE}/{code}", headers=admin).status_code == 200
+    assert client.get(f"{CODE}/{code}?own=true", headers=admin).status_code == 404
+    sent = client.post(CODE, content=body, headers=admin | {"Content-Type": "application/x-tar"})
+    assert (sent.status_code, sent.json()["code"]) == (201, code)
+    assert client.get(f"{CODE}/{code}?own=true", headers=admin).status_code == 200
+
+
 def test_what_git_says_is_kept_beside_the_code(client: TestClient) -> None:
     commit = "0" * 39 + "f"
     ours = json.dumps({"commit": commit, "branch": "main", "dirty": True, "diff": "+a"})

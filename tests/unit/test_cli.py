@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from stoker.client.access import checked_token
 from stoker.client.cli import COMMANDS, Commands, cli
 from stoker.client.commands_list import remarks
 from stoker.client.forecasts import announced, behind_whom
@@ -34,6 +35,20 @@ def test_a_device_out_of_use_is_told_of_with_the_reason() -> None:
     devices = [{"uuid": "GPU-1", "quarantined": None}, {"uuid": "GPU-2", "quarantined": "in use by process 7"}]
     worker = {"state": "live", "notice": "jobs are NOT confined here", "devices": devices}
     assert remarks(worker) == ["jobs are NOT confined here", "GPU-2 is out of use: in use by process 7"]
+
+
+@pytest.mark.parametrize("token", ["stk_é", "stk_a\nX-Other: b", "stk_a b", " "])
+def test_a_token_that_is_none_is_refused_and_never_shown(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("STOKER_TOKEN", token)
+    result = run("whoami")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("Error: STOKER_TOKEN: ")
+    assert not [part for part in token.split() if part in result.stderr.removesuffix("stk_…\n")]
+
+
+def test_line_breaks_around_a_token_are_no_part_of_it() -> None:
+    assert checked_token("stk_abc\r\n", "STOKER_TOKEN") == "stk_abc"
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
