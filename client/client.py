@@ -139,7 +139,7 @@ class Client:
         if text.isascii() and text.isdecimal():
             return Job(self._transport, self._transport.get(f"/jobs/{text}"))
         for job in self.jobs(name=text, limit=1):
-            return job
+            return job.refresh()  # a list leaves out why a job waits
         raise NotFound("job", repr(text), "`stoker ps -a` lists all")
 
     def jobs(

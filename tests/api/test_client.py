@@ -120,6 +120,13 @@ def test_the_place_in_the_queue_is_known_after_a_submit(server: Server, client: 
     assert client.job(1).position is None
 
 
+def test_a_job_that_is_found_by_its_name_tells_why_it_waits_too(server: Server, client: Client) -> None:
+    number = small(client, name="named")
+    by_number, by_name = client.job(number).document, client.job("named").document
+    assert by_name["reason"]["sentence"]
+    assert by_name["reason"] == by_number["reason"]
+
+
 def test_waiting_ends_with_the_timeout_and_the_job_goes_on(server: Server, client: Client) -> None:
     job = client.job(small(client))
     with pytest.raises(TimeoutError):
