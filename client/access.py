@@ -59,7 +59,7 @@ def resolve(settings: Settings, url: str | None = None, token: str | None = None
 
     A token found in a file is only ever used for the address that stands beside it.
 
-    Raises NoServer, InvalidInput.
+    Raises NoServer; InvalidInput for an address or a token that is none.
     """
     pairs = [_up_files(settings), _login(login_file())]
     named, source = (url, "argument") if url else (settings.url, "STOKER_URL")
@@ -73,7 +73,10 @@ def resolve(settings: Settings, url: str | None = None, token: str | None = None
         origin = "argument" if token else "STOKER_TOKEN"
         return Access(named, checked_token(token or settings.token or "", origin), source, origin)
     beside = next((pair for pair in pairs if pair is not None and pair.url == named), None)
-    return Access(named, beside.token if beside else None, source, beside.token_source if beside else None)
+    if beside is None or beside.token is None:
+        return Access(named, None, source, None)
+    origin = str(beside.token_source)
+    return Access(named, checked_token(beside.token, origin), source, origin)
 
 
 def _up_files(settings: Settings) -> Access | None:

@@ -47,6 +47,21 @@ def test_a_token_that_is_none_is_refused_and_never_shown(token: str, monkeypatch
     assert not [part for part in token.split() if part in result.stderr.removesuffix("stk_…\n")]
 
 
+@pytest.mark.parametrize("name", ["login.json", "token"])
+def test_a_token_in_a_file_that_is_none_is_never_shown(name: str, home: Path, tmp_path: Path) -> None:
+    address, token = "http://127.0.0.1:9", "stk_a\nX-Other: b"
+    if name == "token":
+        (home / "url").write_text(address)
+        (home / "token").write_text(token)
+    else:
+        (tmp_path / "stoker").mkdir()
+        (tmp_path / "stoker" / "login.json").write_text(json.dumps({"url": address, "token": token}))
+    result = run("whoami")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert f"{name}: is not a token" in result.stderr
+    assert "stk_a" not in result.stderr
+
+
 def test_line_breaks_around_a_token_are_no_part_of_it() -> None:
     assert checked_token("stk_abc\r\n", "STOKER_TOKEN") == "stk_abc"
 
