@@ -1,19 +1,27 @@
 """What would let a waiting job start sooner: the same predicates, asked about jobs that want a little less. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from stoker.jobs.fit import Demand, Node, devices_for, fits
 from stoker.jobs.situation import NEW, Candidate
 
 
-def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate], *, further: bool = False) -> list[str]:
+def helps(
+    job: Candidate,
+    nodes: Sequence[Node],
+    ahead: Sequence[Candidate],
+    *,
+    held: Collection[int] = (),
+    further: bool = False,
+) -> list[str]:
     """Sentences, the most useful first.
 
     Args:
         job: That waits.
         nodes: The workers as they are once all that starts now has started.
         ahead: The jobs that start before it.
+        held: Jobs for which a place is kept: one's own order changes nothing about these.
         further: Others do so, too.
     """
     found: list[str] = []
@@ -23,7 +31,14 @@ def helps(job: Candidate, nodes: Sequence[Node], ahead: Sequence[Candidate], *, 
         if kind not in seen and _fits(demand, nodes):
             seen.add(kind)
             found.append(f"{words} it would start now")
-    own = [one for one in ahead if one.user == job.user and one.priority == job.priority]
+    own = [
+        one
+        for one in ahead
+        if one.user == job.user
+        and one.priority == job.priority
+        and one.number not in held
+        and one.own_order >= job.own_order  # else it goes before that one already
+    ]
     if own:
         jobs = "one of your own jobs goes" if len(own) == 1 else f"{len(own)} of your own jobs go"
         jobs = "others of your own jobs go" if further else jobs

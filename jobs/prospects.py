@@ -229,8 +229,12 @@ class Look:
             further,
             self._expected(outlook),
             next((node.name for node in self.situation.fleet if spot is not None and node.id == spot.node), None),
-            helps(job, self.reasons.plan.made.board.nodes, ahead, further=further),
+            helps(job, self.reasons.plan.made.board.nodes, ahead, held=self._held, further=further),
         )
+
+    @property
+    def _held(self) -> frozenset[int]:
+        return frozenset(one.number for one in self.reasons.plan.reservations)
 
     def _expected(self, outlook: Outlook) -> Expected:
         start, low, high = outlook.start_seconds, outlook.start_low_seconds, outlook.start_high_seconds

@@ -48,6 +48,13 @@ def test_only_own_jobs_of_the_same_class_can_be_passed() -> None:
     ]
 
 
+def test_what_holds_a_place_or_is_behind_already_in_the_own_order_is_not_passed() -> None:
+    assert helps(job(), [node(False)], [job(1), job(2)], held=[1]) == [
+        "one of your own jobs goes before it: `stoker first 7` changes that"
+    ]
+    assert helps(replace(job(), own_order=1), [node(False)], [job(1), job(2)]) == []
+
+
 def test_nobody_counts_jobs_that_were_not_looked_at() -> None:
     ahead = [job(1), job(2)]
     assert helps(job(), [node(False)], ahead, further=True) == [
